@@ -1,0 +1,3 @@
+"""From disk to `VideoSample`. Knows no model."""
+
+import torchvision_shim  # noqa: F401

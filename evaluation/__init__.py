@@ -1,0 +1,3 @@
+"""The numbers people publish."""
+
+import torchvision_shim  # noqa: F401

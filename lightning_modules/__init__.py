@@ -1,0 +1,3 @@
+"""From samples to gradients."""
+
+import torchvision_shim  # noqa: F401

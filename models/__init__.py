@@ -1,0 +1,3 @@
+"""The networks: reasoners, segmenters and frame samplers."""
+
+import torchvision_shim  # noqa: F401

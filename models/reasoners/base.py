@@ -1,0 +1,91 @@
+"""What thinks: a policy over text that has seen frames."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from datamodules.structures import VideoSample
+from dialogues.chat import Chat
+from dialogues.episode import Completion, Episode
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are drawn.
+
+    Args:
+        max_completion_length: most tokens of one completion.
+        temperature: divides the logits; 0 takes the likeliest token.
+        top_p: keep the smallest set of tokens whose probability reaches this.
+        top_k: keep this many likeliest tokens; 0 keeps all.
+        seed: with ``step``, the sample's name, the member of the group and the position of the token, all that the
+            noise depends on; never the rank or the layout of the batch.
+        step: see ``seed``; the rollout batch's number in training.
+    """
+
+    max_completion_length: int = 1024
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+    step: int = 0
+
+
+@dataclass
+class PolicyOutput:
+    """Log-probabilities of what a batch of episodes wrote.
+
+    Args:
+        logprobs: ``float32 (B, L)``, of the completion's tokens.
+        mask: ``bool (B, L)``, True where the policy wrote a token.
+        entropy: ``float32 (B, L)``, of the distribution each token was drawn from; carries no gradient.
+    """
+
+    logprobs: Tensor
+    mask: Tensor
+    entropy: Tensor
+
+
+class Reasoner(nn.Module, ABC):
+    """A vision-language model that writes completions and knows how likely they were."""
+
+    def configure(self) -> None:
+        """Build or load the networks. Called once, by ``configure_model``; constructors stay cheap."""
+
+    @abstractmethod
+    def generate(
+        self, samples: Sequence[VideoSample], chats: Sequence[Chat], group_size: int, sampling: Sampling
+    ) -> list[list[Completion]]:
+        """Write ``group_size`` completions for each chat.
+
+        Args:
+            samples: where the frames named by the chats are read from.
+            chats: one per sample.
+            group_size: completions per chat.
+            sampling: how they are drawn.
+
+        Returns:
+            One group per sample, in order.
+        """
+
+    @abstractmethod
+    def logprobs(self, episodes: Sequence[Episode], temperature: float = 1.0) -> PolicyOutput:
+        """Return how likely the reasoner finds what ``episodes`` wrote; episodes of one chat share its computation."""
+
+    @abstractmethod
+    def encode(self, text: str) -> Completion:
+        """Return a text as the completion a reasoner would have to write, end token included (for supervision)."""
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """Inside this context the reasoner is the policy that training started from."""
+        raise NotImplementedError(f"{type(self).__name__} has no reference policy")
+        yield
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write a folder that opens in plain transformers."""
+        raise NotImplementedError(f"{type(self).__name__} has no weights to save")

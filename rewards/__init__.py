@@ -1,0 +1,3 @@
+"""From episodes to numbers."""
+
+import torchvision_shim  # noqa: F401
