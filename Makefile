@@ -1,0 +1,57 @@
+# `make demo` and `make test` need Python >= 3.11 and make; everything else goes into .venv.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test lint types unit quick
+
+# Tiny models are as fast on one thread, and two threads collapse where cores are shared.
+export OMP_NUM_THREADS := 1
+export HF_HUB_OFFLINE ?= 1
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PACKAGES := datamodules dialogues evaluation lightning_modules models rewards
+CODE := thinkseg.py torchvision_shim.py $(PACKAGES)
+TORCH := $(shell sed -n 's/^torch==//p' constraints/cpu.txt)
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+$(BIN)/python:
+	@for python in $(PYTHON) python3 python3.12 python3.13 python3.11; do \
+	    if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        echo "creating $(VENV) with $$($$python --version)"; exec $$python -m venv $(VENV); \
+	    fi; \
+	done; \
+	echo "Expected Python 3.11 or newer as python3, python3.12, python3.13 or python3.11, but found none;" \
+	    "install one, or name it: make PYTHON=/path/to/python" >&2; exit 1
+
+# torch comes first, because what follows would bring its CUDA build. Without a GPU the CPU build is taken from where
+# pip looks anyway (a folder of wheels, a mirror), and only if it is not there from PyTorch's own index.
+$(INSTALLED): setup.cfg pyproject.toml constraints/cpu.txt | $(BIN)/python
+	@if nvidia-smi -L >/dev/null 2>&1 || [ "$$(uname -s)" != Linux ]; then \
+	    $(BIN)/pip install torch==$(TORCH) -c constraints/cpu.txt; \
+	elif ! $(BIN)/pip install -q --no-deps torch==$(TORCH)+cpu 2>/dev/null; then \
+	    echo "pip offers no CPU build of torch $(TORCH); taking it from $(CPU_INDEX)"; \
+	    $(BIN)/pip install --no-deps --index-url $(CPU_INDEX) torch==$(TORCH)+cpu; \
+	fi
+	$(BIN)/pip install -c constraints/cpu.txt -e '.[test]'
+	@touch $@
+
+install: $(INSTALLED)  ## create .venv and install what is missing
+
+test: lint types unit  ## run every check: ruff, mypy, pytest with doctests, configs, import arrows
+
+lint: $(INSTALLED)  ## ruff: style, docstrings, annotations, formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)  ## mypy --strict on the packages
+	$(BIN)/mypy --strict $(CODE)
+
+unit: $(INSTALLED)  ## pytest with doctests and coverage
+	$(BIN)/python -m pytest --doctest-modules --cov --cov-report term $(CODE) tests
+
+quick: $(INSTALLED)  ## the tests that take less than ten seconds each
+	$(BIN)/python -m pytest -q -m 'not slow' tests
