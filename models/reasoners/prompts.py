@@ -1,0 +1,90 @@
+"""From a chat to the tensors a Qwen-VL model reads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as transforms
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+
+from datamodules.structures import VideoSample
+from dialogues.chat import Chat, Exact, Frame, Message
+
+
+@dataclass
+class EncodedPrompt:
+    """A prompt as the model reads it.
+
+    Args:
+        token_ids: ``int64 (P,)``, one image placeholder per merged patch.
+        pixel_values: ``float32 (patches, channels)``, the patches of all images.
+        grid: ``int64 (images, 3)``, patches of each image over time, height and width.
+    """
+
+    token_ids: Tensor
+    pixel_values: Tensor
+    grid: Tensor
+
+
+class PromptEncoder:
+    """Renders chats with the processor's own template and turns their frames into patches.
+
+    Args:
+        processor: of a Qwen2.5-VL or Qwen3-VL model.
+    """
+
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+        self.image_token = int(processor.image_token_id)
+        images = processor.image_processor
+        self.merge_area = int(images.merge_size) ** 2
+        self.factor = int(images.patch_size) * int(images.merge_size)
+
+    def __call__(self, sample: VideoSample, chat: Chat) -> EncodedPrompt:
+        """Encode a chat about a sample, ready for the assistant's next words."""
+        images = [self._image(sample, frame) for frame in chat.frames]
+        patches = self.processor.image_processor(images=images, do_resize=False, return_tensors="pt")
+        text = self.processor.apply_chat_template(
+            [_message(message) for message in chat.messages], tokenize=False, add_generation_prompt=True
+        )
+        ids = torch.tensor(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return EncodedPrompt(self._expand(ids, patches["image_grid_thw"]), patches["pixel_values"], patches["image_grid_thw"])
+
+    def _image(self, sample: VideoSample, frame: Frame) -> Tensor:
+        pixels = sample.frames.at(frame.index)
+        height, width = pixels.shape[-2:]
+        if isinstance(frame.resize, Exact):
+            wanted, filtering = (frame.resize.height, frame.resize.width), Image.Resampling.BILINEAR
+        else:
+            budget = frame.resize
+            wanted = smart_resize(height, width, budget.factor, budget.min_pixels, budget.max_pixels)
+            filtering = Image.Resampling.BICUBIC
+        if wanted[0] % self.factor or wanted[1] % self.factor:
+            raise ValueError(f"Expected image sides to be multiples of {self.factor} (patch × merge), but got {wanted}")
+        if wanted == (height, width):
+            return pixels
+        # Pillow's filter, not torch's: the published systems resize with it, and the two differ in the last bit.
+        picture: Image.Image = transforms.to_pil_image(pixels).resize((wanted[1], wanted[0]), filtering)
+        resized: Tensor = transforms.pil_to_tensor(picture)
+        return resized
+
+    def _expand(self, ids: Tensor, grid: Tensor) -> Tensor:
+        """Repeat each image placeholder once per merged patch of its image."""
+        repeats = torch.ones_like(ids)
+        repeats[ids == self.image_token] = grid.prod(dim=1) // self.merge_area
+        return ids.repeat_interleave(repeats)
+
+
+def _message(message: Message) -> dict[str, Any]:
+    content = [
+        {"type": "image"} if isinstance(part, Frame) else {"type": "text", "text": part.text} for part in message.content
+    ]
+    return {"role": message.role, "content": content}
+
+
+def concatenate_images(prompts: Sequence[EncodedPrompt]) -> tuple[Tensor, Tensor]:
+    """Return the patches and grids of all prompts, in order."""
+    return torch.cat([prompt.pixel_values for prompt in prompts]), torch.cat([prompt.grid for prompt in prompts])

@@ -1,0 +1,269 @@
+"""Qwen2.5-VL and Qwen3-VL as policies: rollouts and log-probabilities that compute each group's prompt once."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from trl.trainer.utils import entropy_from_logits, selective_log_softmax
+
+from datamodules.structures import VideoSample
+from dialogues.chat import Chat
+from dialogues.episode import Completion, Episode
+from models.reasoners.base import PolicyOutput, Reasoner, Sampling
+from models.reasoners.packing import PackedRows, left_pad, pack
+from models.reasoners.prompts import EncodedPrompt, PromptEncoder, concatenate_images
+from models.reasoners.sampling import TokenSampler
+
+#: Answer tokens whose logits over the whole vocabulary exist at once.
+LOGIT_CHUNK = 1024
+
+
+@dataclass
+class LoRA:
+    """Low-rank adapters on the linear layers of the language model.
+
+    Args:
+        r: rank.
+        alpha: scale; the update is multiplied by ``alpha / r``.
+        target_modules: regular expression over module names.
+    """
+
+    r: int = 8
+    alpha: int = 16
+    target_modules: str = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+
+
+class QwenVL(Reasoner):
+    """A Qwen2.5-VL or Qwen3-VL model.
+
+    Args:
+        pretrained: Hugging Face folder or hub name.
+        dtype: of the weights.
+        attn_implementation: of transformers; must accept a block mask (``sdpa`` or ``eager``) if prefixes are shared.
+        lora: train adapters instead of the weights.
+        freeze_vision: leave the vision tower as it is.
+        gradient_checkpointing: recompute layers in the backward pass.
+        prefix_sharing: compute the prompt of a group once in ``logprobs``; False repeats it for every answer, with the
+            same numbers.
+    """
+
+    def __init__(
+        self,
+        pretrained: str,
+        dtype: Literal["float32", "bfloat16"] = "bfloat16",
+        attn_implementation: str = "sdpa",
+        lora: LoRA | None = None,
+        freeze_vision: bool = False,
+        gradient_checkpointing: bool = False,
+        prefix_sharing: bool = True,
+    ) -> None:
+        super().__init__()
+        self.pretrained = pretrained
+        self.dtype = dtype
+        self.attn_implementation = attn_implementation
+        self.lora = lora
+        self.freeze_vision = freeze_vision
+        self.gradient_checkpointing = gradient_checkpointing
+        self.prefix_sharing = prefix_sharing
+        self.model: Any = None
+        self._frozen: list[Any] = []  # in a list, so that the reference copy is no part of the module tree
+        self._active: Any = None
+
+    def configure(self) -> None:
+        """Load the model and its processor, once."""
+        if self.model is not None:
+            return
+        self.processor = AutoProcessor.from_pretrained(self.pretrained)
+        self.encoder = PromptEncoder(self.processor)
+        self.model = self._load()
+        if self.freeze_vision:
+            self.model.model.visual.requires_grad_(False)
+        if self.lora is not None:
+            adapters = LoraConfig(r=self.lora.r, lora_alpha=self.lora.alpha, target_modules=self.lora.target_modules)
+            self.model = get_peft_model(self.model, adapters)
+        if self.gradient_checkpointing:
+            self._policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            self._policy.enable_input_require_grads()  # otherwise nothing below frozen embeddings is recomputed
+        ends = self._policy.generation_config.eos_token_id
+        self.stop_tokens = torch.tensor([ends] if isinstance(ends, int) else ends)
+        tokenizer = self.processor.tokenizer
+        special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+        # A sampled image placeholder would have no image, and the next forward pass would fail.
+        self.suppressed_tokens = torch.tensor(sorted(special - set(self.stop_tokens.tolist())))
+        self.pad_token = int(tokenizer.pad_token_id)
+        self.end_token = int(tokenizer.eos_token_id)
+
+    def keep_reference(self) -> None:
+        """Keep the policy as it is now for ``reference``: adapters that start at zero are switched off, else a copy."""
+        if self.lora is None and not self._frozen:
+            self._frozen.append(self._load().eval().requires_grad_(False))
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """Inside this context the reasoner is the policy that training started from."""
+        if self.lora is not None:
+            with self.model.disable_adapter():
+                yield
+            return
+        if not self._frozen:
+            raise RuntimeError("Expected a reference policy, but none was kept: call `keep_reference` after `configure`")
+        self._active = self._frozen[0].to(self.device)
+        try:
+            yield
+        finally:
+            self._active = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the policy is."""
+        parameter: Tensor = next(self.parameters())
+        return parameter.device
+
+    def encode(self, text: str) -> Completion:
+        """Return a text as a finished completion."""
+        ids = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return Completion([*ids, self.end_token], text)
+
+    @torch.no_grad()
+    def generate(
+        self, samples: Sequence[VideoSample], chats: Sequence[Chat], group_size: int, sampling: Sampling
+    ) -> list[list[Completion]]:
+        """Write ``group_size`` completions for each chat; each prompt is read once, whatever the size of its group."""
+        prompts = [self.encoder(sample, chat) for sample, chat in zip(samples, chats, strict=True)]
+        names = [sample.key for sample in samples for _ in range(group_size)]
+        members = list(range(group_size)) * len(samples)
+        draw = TokenSampler(sampling, names, members, self.suppressed_tokens.to(self.device))
+        training = self.training
+        self.eval()
+        try:
+            tokens, logprobs = self._decode(prompts, group_size, draw)
+        finally:
+            self.train(training)
+        rows = [self._completion(*row) for row in zip(tokens.tolist(), logprobs, strict=True)]
+        return [rows[start : start + group_size] for start in range(0, len(rows), group_size)]
+
+    def logprobs(self, episodes: Sequence[Episode], temperature: float = 1.0) -> PolicyOutput:
+        """Return how likely the policy finds the last turn of each episode, at ``temperature``.
+
+        Consecutive episodes of one chat share one row (``packing.py``), unless ``prefix_sharing`` is off.
+        """
+        if self.prefix_sharing:
+            groups = [list(group) for _, group in groupby(episodes, key=lambda episode: id(episode.chat))]
+        else:
+            groups = [[episode] for episode in episodes]
+        prompts = [self.encoder(group[0].sample, group[0].chat) for group in groups]
+        answers = [[episode.last.completion.token_ids for episode in group] for group in groups]
+        positions = [self._positions(prompt) for prompt in prompts]
+        rows = pack([prompt.token_ids for prompt in prompts], positions, answers, self.pad_token)
+        hidden = self._hidden(rows, prompts).flatten(0, 1)[rows.predictors.to(self.device)]
+        scores, entropy = self._score(hidden, rows.targets.to(self.device), temperature)
+        lengths = torch.tensor([len(answer) for group in answers for answer in group], device=self.device)
+        mask = torch.arange(int(lengths.max()), device=self.device)[None] < lengths[:, None]
+        blank = torch.zeros(mask.shape, device=self.device)
+        return PolicyOutput(blank.masked_scatter(mask, scores), mask, blank.masked_scatter(mask, entropy))
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write weights (adapters merged), configuration and processor as a Hugging Face folder."""
+        model = deepcopy(self.model).merge_and_unload() if self.lora is not None else self.model
+        model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+
+    @property
+    def _policy(self) -> Any:
+        """The transformers model that computes, without wrappers."""
+        if self._active is not None:
+            return self._active
+        return self.model if self.lora is None else self.model.get_base_model()
+
+    def _load(self) -> Any:
+        return AutoModelForImageTextToText.from_pretrained(
+            self.pretrained, dtype=getattr(torch, self.dtype), attn_implementation=self.attn_implementation
+        )
+
+    def _positions(self, prompt: EncodedPrompt) -> Tensor:
+        ids = prompt.token_ids[None]
+        positions: Tensor = self._policy.model.get_rope_index(
+            ids, image_grid_thw=prompt.grid, mm_token_type_ids=(ids == self.encoder.image_token).long()
+        )[0]
+        return positions[:, 0]
+
+    def _inputs(self, token_ids: Tensor, positions: Tensor, prompts: Sequence[EncodedPrompt]) -> dict[str, Tensor]:
+        pixels, grid = concatenate_images(prompts)
+        inputs = {
+            "input_ids": token_ids,
+            "position_ids": positions,
+            "pixel_values": pixels.to(self._policy.dtype),
+            "image_grid_thw": grid,
+            # Without these the model silently falls back to one-dimensional positions.
+            "mm_token_type_ids": (token_ids == self.encoder.image_token).long(),
+        }
+        return {name: tensor.to(self.device) for name, tensor in inputs.items()}
+
+    def _hidden(self, rows: PackedRows, prompts: Sequence[EncodedPrompt]) -> Tensor:
+        inputs = self._inputs(rows.token_ids, rows.positions, prompts)
+        mask = rows.attention_mask().to(self.device)
+        hidden: Tensor = self._policy.model(**inputs, attention_mask=mask, use_cache=False).last_hidden_state
+        return hidden
+
+    def _score(self, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """Return log-probability and entropy per token; logits exist for one chunk of tokens at a time."""
+
+        def score(states: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+            logits = self._policy.lm_head(states).float() / temperature
+            return selective_log_softmax(logits, wanted), entropy_from_logits(logits.detach())
+
+        states, wanted = hidden.split(LOGIT_CHUNK), targets.split(LOGIT_CHUNK)
+        if len(states) == 1:
+            return score(states[0], wanted[0])
+        parts = [checkpoint(score, *part, use_reentrant=False) for part in zip(states, wanted, strict=True)]
+        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+    def _decode(self, prompts: list[EncodedPrompt], group_size: int, draw: TokenSampler) -> tuple[Tensor, Tensor]:
+        """Return token ids and their log-probabilities, ``(rows, length)`` each; rows are padded after their end."""
+        where = [self._positions(prompt) for prompt in prompts]
+        token_ids, positions, valid = left_pad([prompt.token_ids for prompt in prompts], where, self.pad_token)
+        inputs = self._inputs(token_ids, positions, prompts)
+        valid = valid.to(self.device)
+        output = self._policy.model(**inputs, attention_mask=valid.long(), use_cache=True)
+        cache = output.past_key_values
+        cache.batch_repeat_interleave(group_size)
+        logits = self._policy.lm_head(output.last_hidden_state[:, -1]).repeat_interleave(group_size, dim=0)
+        valid = valid.repeat_interleave(group_size, dim=0)
+        step = (inputs["position_ids"].amax(dim=(0, 2)) + 1).repeat_interleave(group_size)
+        stop = self.stop_tokens.to(self.device)
+        finished = torch.zeros(len(valid), dtype=torch.bool, device=self.device)
+        tokens, scores = [], []
+        for position in range(draw.sampling.max_completion_length):
+            drawn = draw(logits, position).masked_fill(finished, self.pad_token)
+            tokens.append(drawn)
+            scaled = logits.float() / (draw.sampling.temperature or 1.0)
+            scores.append(selective_log_softmax(scaled, drawn))
+            finished = finished | torch.isin(drawn, stop)
+            if finished.all():
+                break
+            valid = torch.cat([valid, valid.new_ones(len(valid), 1)], dim=1)
+            output = self._policy.model(
+                input_ids=drawn[:, None],
+                position_ids=(step + position).expand(3, 1, -1).transpose(1, 2),
+                attention_mask=valid[:, None, None],
+                past_key_values=cache,
+                use_cache=True,
+            )
+            logits = self._policy.lm_head(output.last_hidden_state[:, -1])
+        return torch.stack(tokens, dim=1), torch.stack(scores, dim=1)
+
+    def _completion(self, row: list[int], logprobs: Tensor) -> Completion:
+        stops = set(self.stop_tokens.tolist())
+        end = next((index for index, token in enumerate(row) if token in stops), None)
+        token_ids = row if end is None else row[: end + 1]
+        text = self.processor.tokenizer.decode(token_ids, skip_special_tokens=True)
+        return Completion(token_ids, text, logprobs[: len(token_ids)].cpu(), finished=end is not None)

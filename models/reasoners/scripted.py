@@ -1,0 +1,52 @@
+"""A reasoner that says what it is told to, for tests, notebooks and the evaluation of anyone's answers."""
+
+from collections.abc import Sequence
+
+import torch
+
+from datamodules.structures import VideoSample
+from dialogues.chat import Chat
+from dialogues.episode import Completion, Episode
+from models.reasoners.base import PolicyOutput, Reasoner, Sampling
+
+
+class ScriptedReasoner(Reasoner):
+    """Answers from a script, and learns only how likely each of its bytes is.
+
+    Args:
+        answers: completions by ``VideoSample.key``; a group takes them in order, starting again at the end.
+        default: completions for every other sample.
+    """
+
+    def __init__(self, answers: dict[str, list[str]] | None = None, default: list[str] | None = None) -> None:
+        super().__init__()
+        self.answers = answers or {}
+        self.default = default or [""]
+        self.logits = torch.nn.Parameter(torch.zeros(257))
+
+    def generate(
+        self, samples: Sequence[VideoSample], chats: Sequence[Chat], group_size: int, sampling: Sampling
+    ) -> list[list[Completion]]:
+        """Return the scripted completions, each as finished."""
+        groups = []
+        for sample in samples:
+            script = self.answers.get(sample.key, self.default)
+            groups.append([self.encode(script[member % len(script)]) for member in range(group_size)])
+        return groups
+
+    def encode(self, text: str) -> Completion:
+        """Return a text as its bytes and an end token."""
+        return Completion([*text.encode("utf-8", "surrogatepass"), 256], text)
+
+    def logprobs(self, episodes: Sequence[Episode], temperature: float = 1.0) -> PolicyOutput:
+        """Return the log-probabilities of a unigram model over bytes, whose logits are the only parameters."""
+        ids = [torch.tensor(episode.last.completion.token_ids) for episode in episodes]
+        tokens = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=-1).to(self.logits.device)
+        mask = tokens >= 0
+        distribution = torch.distributions.Categorical(logits=self.logits / temperature)
+        logprobs = distribution.log_prob(tokens.clamp(min=0)).masked_fill(~mask, 0.0)
+        return PolicyOutput(logprobs, mask, distribution.entropy().detach().expand(mask.shape) * mask)
+
+    def keep_reference(self) -> None:
+        """Remember the present logits."""
+        self.initial = self.logits.detach().clone()
