@@ -1,0 +1,136 @@
+"""Chains of thought for supervised training, in the record form of Veason-R1's released conversations."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from datamodules.canvas import to_canvas
+from datamodules.shapes.expressions import Expression, plural
+from datamodules.shapes.scenes import Scene
+
+#: side of the square canvas on which Veason-R1 names boxes
+CANVAS = 560
+#: an anchor is one of so many frames of largest target area
+_TOP = 5
+#: a shape that moves less than this fraction of the shorter side between first and last view stays
+_STAYS = 0.03
+_ROWS, _COLUMNS = ("upper", "middle", "lower"), ("left", "center", "right")
+
+
+def conversation_records(
+    scene: Scene, expression: Expression, meta: dict[str, Any], sampled_frames: int
+) -> Iterator[dict[str, Any]]:
+    """Write one conversation for each group of frames that Veason-R1's sampling can draw for an expression.
+
+    The keyframe is the first frame of the group with the largest target area. Boxes are of the shapes visible there,
+    on the canvas of side 560, rounded to two decimals. The thought has three short steps: what the target is and does,
+    why the keyframe, and where the target is in it, to a third of each axis.
+
+    Args:
+        scene: the video.
+        expression: a sentence with a target.
+        meta: fields of the record that say which video and expression it is about.
+        sampled_frames: ``num`` of the strided rule; at most ``num - 1`` frames are shown if ``num`` exceeds 1.
+
+    Yields:
+        Records with the keys of ``meta`` and ``CoT``, ``sampled_video_frames``, ``frame_ids``, ``solution`` and
+        ``conversation``. Groups that do not show the target are left out.
+
+    Reference:
+        ``seed_cot_generation.py`` of SitongGong/Veason-R1. There, absent objects have a box of zeros, which no
+        segmenter can use, and boxes of several objects are cumulative by mistake; neither is repeated.
+    """
+    masks = scene.masks[list(expression.targets)]
+    areas = masks.any(axis=0).sum(axis=(1, 2))
+    for frame_ids in frame_groups(areas, sampled_frames):
+        keyframe = max(frame_ids, key=lambda time: areas[time])
+        if areas[keyframe] == 0:
+            continue
+        boxes = _boxes(masks[:, keyframe])
+        on_canvas = to_canvas(torch.tensor(boxes), scene.labels.shape[1:], CANVAS)
+        answer = json.dumps({"keyframe_timestamp": keyframe, "bbox_2d_list": _rounded(on_canvas)})
+        thought = f"<think>{_thought(scene, expression, frame_ids, keyframe)}</think>"
+        solution = f"<answer>{answer}</answer>"
+        question = (
+            f'<video>\nFind "{expression.text}". Name the frame that shows it best and its box or boxes in that frame. '
+            "Think between <think> </think>, then give keyframe timestamp and boxes between <answer> </answer>."
+        )
+        yield meta | {
+            "CoT": thought,
+            "sampled_video_frames": [meta["frame_path"][time] for time in frame_ids],
+            "frame_ids": frame_ids,
+            "solution": solution,
+            "conversation": [{"from": "human", "value": question}, {"from": "gpt", "value": f"{thought}\n{solution}"}],
+        }
+
+
+def frame_groups(areas: NDArray[np.int64], sampled_frames: int) -> list[list[int]]:
+    """Return every group of frames that strided sampling through an anchor can draw.
+
+    With L frames and the anchor ``a`` among the five largest target areas, the step is ``ceil(L / (num - 1))`` and the
+    group ``range(a mod step, L, step)``; with ``num`` 1 it is ``[a]``.
+
+    Args:
+        areas: ``int (L,)`` target pixels of each frame.
+        sampled_frames: ``num``, at least 1.
+
+    Returns:
+        Distinct groups, that of the largest area first.
+    """
+    length = len(areas)
+    anchors = [int(time) for time in np.argsort(-areas, kind="stable")[:_TOP]]
+    if sampled_frames == 1:
+        return [[anchor] for anchor in anchors]
+    step = -(-length // (sampled_frames - 1))
+    starts = dict.fromkeys(anchor % step for anchor in anchors)
+    return [list(range(start, length, step)) for start in starts]
+
+
+def _thought(scene: Scene, expression: Expression, frame_ids: list[int], keyframe: int) -> str:
+    targets = [scene.shapes[n] for n in expression.targets]
+    looks = Counter((shape.colour, shape.form) for shape in targets)
+    what = " and ".join(f"the {colour} {plural(form) if n > 1 else form}" for (colour, form), n in looks.items())
+    if len(targets) == 1:
+        what = f"{what} {expression.reason or _motion(scene, expression.targets[0], frame_ids)}"
+    places = [_place(mask) for mask in scene.masks[list(expression.targets), keyframe] if mask.any()]
+    return f"Step 1: {what}. Step 2: largest at {keyframe}s. Step 3: {' and '.join(dict.fromkeys(places))}."
+
+
+def _motion(scene: Scene, target: int, frame_ids: list[int]) -> str:
+    """Say what a shape does between the first and the last frame of the group that shows it."""
+    seen = [time for time in frame_ids if scene.areas[target, time]]
+    centres = scene.shapes[target].path.centres
+    x, y = (int(d) for d in centres[seen[-1]] - centres[seen[0]])
+    if len(seen) == 1:
+        return "appears"
+    if max(abs(x), abs(y)) < _STAYS * min(scene.labels.shape[1:]):
+        return "stays"
+    if abs(x) >= abs(y):
+        return "moves right" if x > 0 else "moves left"
+    return "moves down" if y > 0 else "moves up"
+
+
+def _place(mask: NDArray[np.bool_]) -> str:
+    """Say in which ninth of the frame the centre of a mask's box lies."""
+    ((x1, y1, x2, y2),) = _boxes(mask[None])
+    height, width = mask.shape
+    return f"{_ROWS[int(1.5 * (y1 + y2) / height)]} {_COLUMNS[int(1.5 * (x1 + x2) / width)]}"
+
+
+def _boxes(masks: NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:
+    """Return the tight half-open box of each mask that is not empty."""
+    boxes = []
+    for mask in masks:
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if len(rows):
+            boxes.append((int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1))
+    return boxes
+
+
+def _rounded(boxes: torch.Tensor) -> list[list[float]]:
+    return [[round(float(c), 2) for c in box] for box in boxes]
