@@ -15,6 +15,8 @@ from typing import Any
 
 from torch import Tensor
 
+import torchvision_shim  # noqa: F401
+
 FOLDER = Path(__file__).parent
 #: fields of every file that carry no test data
 COMMON_FIELDS = frozenset({"about", "kind", "source", "schema"})
