@@ -42,7 +42,7 @@ class PolicyOutput:
     Args:
         logprobs: ``float32 (B, L)``, of the completion's tokens.
         mask: ``bool (B, L)``, True where the policy wrote a token.
-        entropy: ``float32 (B, L)``, of the distribution each token was drawn from; carries no gradient.
+        entropy: ``float32 (B, L)``, of the distribution each token was drawn from.
     """
 
     logprobs: Tensor
@@ -79,6 +79,10 @@ class Reasoner(nn.Module, ABC):
     @abstractmethod
     def encode(self, text: str) -> Completion:
         """Return a text as the completion a reasoner would have to write, end token included (for supervision)."""
+
+    def keep_reference(self) -> None:
+        """Keep the policy as it is now, for ``reference``."""
+        raise NotImplementedError(f"{type(self).__name__} has no reference policy")
 
     @contextmanager
     def reference(self) -> Iterator[None]:

@@ -219,7 +219,7 @@ class QwenVL(Reasoner):
 
         def score(states: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
             logits = self._policy.lm_head(states).float() / temperature
-            return selective_log_softmax(logits, wanted), entropy_from_logits(logits.detach())
+            return selective_log_softmax(logits, wanted), entropy_from_logits(logits)
 
         states, wanted = hidden.split(LOGIT_CHUNK), targets.split(LOGIT_CHUNK)
         if len(states) == 1:

@@ -1,8 +1,10 @@
 """A reasoner that says what it is told to, for tests, notebooks and the evaluation of anyone's answers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from datamodules.structures import VideoSample
 from dialogues.chat import Chat
@@ -23,6 +25,8 @@ class ScriptedReasoner(Reasoner):
         self.answers = answers or {}
         self.default = default or [""]
         self.logits = torch.nn.Parameter(torch.zeros(257))
+        self._initial: Tensor | None = None
+        self._reading: Tensor = self.logits
 
     def generate(
         self, samples: Sequence[VideoSample], chats: Sequence[Chat], group_size: int, sampling: Sampling
@@ -43,10 +47,21 @@ class ScriptedReasoner(Reasoner):
         ids = [torch.tensor(episode.last.completion.token_ids) for episode in episodes]
         tokens = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=-1).to(self.logits.device)
         mask = tokens >= 0
-        distribution = torch.distributions.Categorical(logits=self.logits / temperature)
+        distribution = torch.distributions.Categorical(logits=self._reading / temperature)
         logprobs = distribution.log_prob(tokens.clamp(min=0)).masked_fill(~mask, 0.0)
-        return PolicyOutput(logprobs, mask, distribution.entropy().detach().expand(mask.shape) * mask)
+        return PolicyOutput(logprobs, mask, distribution.entropy().expand(mask.shape) * mask)
 
     def keep_reference(self) -> None:
-        """Remember the present logits."""
-        self.initial = self.logits.detach().clone()
+        """Keep the present logits."""
+        self._initial = self.logits.detach().clone()
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """Inside this context the logits are those that were kept."""
+        if self._initial is None:
+            raise RuntimeError("Expected a reference policy, but none was kept: call `keep_reference` first")
+        self._reading = self._initial.to(self.logits.device)
+        try:
+            yield
+        finally:
+            self._reading = self.logits

@@ -1,0 +1,81 @@
+"""The spine: the only way from a video to masks, in fit, validate, test, predict and notebooks."""
+
+import logging
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor
+
+from datamodules.structures import VideoSample
+from dialogues.base import Dialogue
+from dialogues.episode import Answer, Episode, Turn
+from models.frame_samplers import FrameSampler
+from models.reasoners.base import Reasoner, Sampling
+from models.segmenters.base import Prompt, Segmenter
+
+logger = logging.getLogger(__name__)
+
+
+def rollout(
+    samples: Sequence[VideoSample],
+    reasoner: Reasoner,
+    dialogue: Dialogue,
+    segmenter: Segmenter | None,
+    frame_sampler: FrameSampler,
+    group_size: int = 1,
+    sampling: Sampling = Sampling(),  # noqa: B008 - frozen
+    segment_frames: Literal["shown", "all"] = "all",
+    on_segmenter_error: Literal["error", "skip"] = "error",
+) -> list[list[Episode]]:
+    """Show videos to a reasoner, read what it answers, and segment what it points at.
+
+    Args:
+        samples: one group each.
+        reasoner: writes the answers.
+        dialogue: asks and reads.
+        segmenter: follows the boxes of an answer through the video; None leaves ``Turn.masks`` empty.
+        frame_sampler: chooses the frames that are shown.
+        group_size: answers per sample.
+        sampling: how they are drawn.
+        segment_frames: whether objects are followed through the frames shown, or through all frames of the sample.
+        on_segmenter_error: ``error`` lets a segmenter's exception through; ``skip`` records it in ``Turn.failure`` and logs
+            it, and the episode is never scored.
+
+    Returns:
+        One group of ``group_size`` episodes per sample, in order.
+    """
+    chats = [dialogue.ask(sample, frame_sampler(sample)) for sample in samples]
+    completions = reasoner.generate(samples, chats, group_size, sampling)
+    groups = []
+    for sample, chat, group in zip(samples, chats, completions, strict=True):
+        turns = [Turn(completion, dialogue.read(completion.text, chat)) for completion in group]
+        if segmenter is not None:
+            times = list(chat.shown) if segment_frames == "shown" else list(range(sample.num_frames))
+            _segment(sample, turns, segmenter, times, on_segmenter_error)
+        groups.append([Episode(sample, chat, [turn]) for turn in turns])
+    return groups
+
+
+def _segment(
+    sample: VideoSample, turns: Sequence[Turn], segmenter: Segmenter, times: list[int], on_error: Literal["error", "skip"]
+) -> None:
+    """Fill in the masks of a group, with one call for all of its answers."""
+    frames = sample.frames.stack(times)
+    prompts = [_prompt(turn.answer, times) for turn in turns]
+    try:
+        masks: list[Tensor] | list[None] = segmenter(frames, prompts, range(len(times)))
+        failure = None
+    except Exception as error:
+        if on_error == "error":
+            raise
+        logger.warning("%s failed on %s: %s", type(segmenter).__name__, sample.key, error, exc_info=True)
+        masks, failure = [None] * len(turns), f"{type(error).__name__}: {error}"
+    for turn, mask in zip(turns, masks, strict=True):
+        turn.mask_frames, turn.masks, turn.failure = times, mask, failure
+
+
+def _prompt(answer: Answer, times: list[int]) -> Prompt:
+    """Return what the segmenter is asked; an answer without a keyframe among ``times`` asks for nothing."""
+    if answer.keyframe is None or answer.keyframe not in times:
+        return Prompt(0, answer.boxes[:0])
+    return Prompt(times.index(answer.keyframe), answer.boxes)
