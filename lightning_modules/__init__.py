@@ -1,3 +1,11 @@
 """From samples to gradients."""
 
-import torchvision_shim  # noqa: F401
+import torchvision_shim  # noqa: F401, I001
+
+from lightning_modules.grpo import GRPOModule
+from lightning_modules.rollout import rollout
+from lightning_modules.segmentation import SegmentationModule
+from lightning_modules.sft import SFTModule
+from lightning_modules.training import AdamWConfig, TrainingModule
+
+__all__ = ["AdamWConfig", "GRPOModule", "SFTModule", "SegmentationModule", "TrainingModule", "rollout"]

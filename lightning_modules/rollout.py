@@ -38,8 +38,8 @@ def rollout(
         group_size: answers per sample.
         sampling: how they are drawn.
         segment_frames: whether objects are followed through the frames shown, or through all frames of the sample.
-        on_segmenter_error: ``error`` lets a segmenter's exception through; ``skip`` records it in ``Turn.failure`` and logs
-            it, and the episode is never scored.
+        on_segmenter_error: ``error`` lets a segmenter's exception through; ``skip`` logs it and records it in
+            ``Turn.failure``, and the episode is never scored.
 
     Returns:
         One group of ``group_size`` episodes per sample, in order.
@@ -57,7 +57,11 @@ def rollout(
 
 
 def _segment(
-    sample: VideoSample, turns: Sequence[Turn], segmenter: Segmenter, times: list[int], on_error: Literal["error", "skip"]
+    sample: VideoSample,
+    turns: Sequence[Turn],
+    segmenter: Segmenter,
+    times: list[int],
+    on_error: Literal["error", "skip"],
 ) -> None:
     """Fill in the masks of a group, with one call for all of its answers."""
     frames = sample.frames.stack(times)

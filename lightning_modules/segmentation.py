@@ -1,4 +1,4 @@
-"""Reasoning video object segmentation as a Lightning module: what validate, test and predict do, and what training adds to."""
+"""Reasoning video object segmentation as a Lightning module: what validate, test and predict do."""
 
 from collections.abc import Sequence
 from typing import Any, Literal

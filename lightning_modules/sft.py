@@ -34,7 +34,7 @@ class SFTModule(TrainingModule):
         conversation = sample.meta.get("conversation")
         if not isinstance(conversation, Conversation):
             raise TypeError(
-                f"Expected {sample.key!r} to hold a conversation, but got {conversation!r}: train on a ConversationDataset"
+                f"Expected {sample.key!r} to hold a conversation, but got {conversation!r}: use a ConversationDataset"
             )
         chat = self.dialogue.ask(sample, range(sample.num_frames))
         answer = Answer(conversation.thinking, conversation.keyframe, conversation.boxes)

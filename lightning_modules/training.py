@@ -30,7 +30,7 @@ class AdamWConfig:
         weight_decay: on weights of two or more dimensions.
         betas: of the running means.
         warmup_steps: updates until the full learning rate is reached.
-        decay_steps: last updates of ``max_steps`` over which the learning rate falls linearly to 0; 0 keeps it constant.
+        decay_steps: last updates of ``max_steps``, over which the learning rate falls linearly to 0; 0 keeps it.
         released_warmup: start at a learning rate of 0, as Veason-R1's published code did.
     """
 

@@ -1,1 +1,7 @@
 """Vision-language models that think and point."""
+
+from models.reasoners.base import PolicyOutput, Reasoner, Sampling
+from models.reasoners.qwen_vl import LoRA, QwenVL
+from models.reasoners.scripted import ScriptedReasoner
+
+__all__ = ["LoRA", "PolicyOutput", "QwenVL", "Reasoner", "Sampling", "ScriptedReasoner"]

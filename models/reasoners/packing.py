@@ -20,7 +20,7 @@ class PackedRows:
         token_ids: ``int64 (rows, length)``.
         positions: ``int64 (3, rows, length)``, M-RoPE.
         branch: ``int64 (rows, length)``: 0 in the prompt, i in answer i, -1 in the padding.
-        predictors: ``int64 (tokens,)``: for each answer token, in order, the flat index of the position that predicts it.
+        predictors: ``int64 (tokens,)``: for each answer token in order, the flat index of the position before it.
         targets: ``int64 (tokens,)``: the answer tokens.
     """
 
@@ -49,9 +49,7 @@ def pack(
         answers: for each prompt, the token ids of its answers, each of any length.
         pad: token id of the padding.
     """
-    length = max(
-        len(prompt) + sum(map(len, group)) for prompt, group in zip(prompts, answers, strict=True)
-    )
+    length = max(len(prompt) + sum(map(len, group)) for prompt, group in zip(prompts, answers, strict=True))
     shape = (len(prompts), length)
     token_ids = torch.full(shape, pad)
     positions = torch.zeros(3, *shape, dtype=torch.long)

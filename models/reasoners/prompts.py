@@ -51,7 +51,9 @@ class PromptEncoder:
             [_message(message) for message in chat.messages], tokenize=False, add_generation_prompt=True
         )
         ids = torch.tensor(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
-        return EncodedPrompt(self._expand(ids, patches["image_grid_thw"]), patches["pixel_values"], patches["image_grid_thw"])
+        return EncodedPrompt(
+            self._expand(ids, patches["image_grid_thw"]), patches["pixel_values"], patches["image_grid_thw"]
+        )
 
     def _image(self, sample: VideoSample, frame: Frame) -> Tensor:
         pixels = sample.frames.at(frame.index)
@@ -80,7 +82,8 @@ class PromptEncoder:
 
 def _message(message: Message) -> dict[str, Any]:
     content = [
-        {"type": "image"} if isinstance(part, Frame) else {"type": "text", "text": part.text} for part in message.content
+        {"type": "image"} if isinstance(part, Frame) else {"type": "text", "text": part.text}
+        for part in message.content
     ]
     return {"role": message.role, "content": content}
 

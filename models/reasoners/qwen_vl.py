@@ -115,7 +115,7 @@ class QwenVL(Reasoner):
                 yield
             return
         if not self._frozen:
-            raise RuntimeError("Expected a reference policy, but none was kept: call `keep_reference` after `configure`")
+            raise RuntimeError("Expected a reference policy, but none was kept: call `keep_reference`")
         self._active = self._frozen[0].to(self.device)
         try:
             yield

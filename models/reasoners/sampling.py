@@ -31,7 +31,7 @@ class TokenSampler:
         ).to(suppress.device)
 
     def __call__(self, logits: Tensor, position: int) -> Tensor:
-        """Return the token ids drawn at ``position`` of the completions, ``int64 (rows,)``, from ``(rows, vocabulary)``."""
+        """Return the tokens drawn at ``position``, ``int64 (rows,)``, from logits ``(rows, vocabulary)``."""
         logits = logits.float().index_fill(1, self.suppress, -torch.inf)
         if self.sampling.temperature == 0:
             return logits.argmax(dim=1)

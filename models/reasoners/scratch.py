@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers.models.qwen2 import Qwen2Tokenizer
 
 #: The control tokens of the Qwen-VL families.
 CONTROL_TOKENS = (
@@ -53,7 +54,7 @@ def build(config: ScratchConfig) -> tuple[transformers.PreTrainedModel, Any]:
     """Build a model with random weights and its processor, with a byte-level tokenizer made in memory."""
     torch.manual_seed(config.seed)
     tokenizer = build_tokenizer(config.merged)
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in CONTROL_TOKENS}
+    ids = {token: int(tokenizer.convert_tokens_to_ids(token)) for token in CONTROL_TOKENS}
     if config.family == "qwen2_5_vl":
         model_class: Any = transformers.Qwen2_5_VLForConditionalGeneration
         model_config: Any = transformers.Qwen2_5_VLConfig(**_model_config(config, ids, len(tokenizer)))
@@ -73,7 +74,7 @@ def save(config: ScratchConfig, folder: Path) -> None:
         part.save_pretrained(folder)
 
 
-def build_tokenizer(merged: Sequence[str]) -> transformers.PreTrainedTokenizerFast:
+def build_tokenizer(merged: Sequence[str]) -> Any:
     """Make a tokenizer of 256 bytes, Qwen's control tokens, and the strings that are one token each."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={letter: index for index, letter in enumerate(alphabet)}, merges=[]))
@@ -81,11 +82,10 @@ def build_tokenizer(merged: Sequence[str]) -> transformers.PreTrainedTokenizerFa
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in CONTROL_TOKENS])
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in merged])
-    return transformers.Qwen2TokenizerFast(
+    return Qwen2Tokenizer(
         tokenizer_object=tokenizer,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        unk_token=None,
+        eos_token="<|im_end|>",  # noqa: S106
+        pad_token="<|endoftext|>",  # noqa: S106
         model_max_length=32768,
         padding_side="left",
     )
@@ -94,13 +94,17 @@ def build_tokenizer(merged: Sequence[str]) -> transformers.PreTrainedTokenizerFa
 def _model_config(config: ScratchConfig, ids: dict[str, int], vocabulary: int) -> dict[str, Any]:
     head = config.hidden_size // config.num_heads
     side = 3 * head // 16  # the height and width sections take 3/8 of the rotated half each, as in the released models
-    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [head // 2 - 2 * side, side, side]}
-    common = {
+    rope: dict[str, Any] = {
+        "rope_type": "default",
+        "rope_theta": 10000.0,
+        "mrope_section": [head // 2 - 2 * side, side, side],
+    }
+    common: dict[str, Any] = {
         "hidden_size": config.hidden_size,
         "intermediate_size": config.intermediate_size,
         "initializer_range": config.initializer_range,
     }
-    text = common | {
+    text: dict[str, Any] = common | {
         "vocab_size": vocabulary,
         "num_hidden_layers": config.num_layers,
         "num_attention_heads": config.num_heads,
@@ -112,7 +116,7 @@ def _model_config(config: ScratchConfig, ids: dict[str, int], vocabulary: int) -
         "rope_parameters": rope,
         "tie_word_embeddings": True,
     }
-    vision = common | {
+    vision: dict[str, Any] = common | {
         "depth": config.vision_depth,
         "num_heads": config.num_heads,
         "patch_size": config.patch_size,
@@ -137,7 +141,7 @@ def _model_config(config: ScratchConfig, ids: dict[str, int], vocabulary: int) -
     }
 
 
-def _processor(config: ScratchConfig, tokenizer: transformers.PreTrainedTokenizerFast) -> Any:
+def _processor(config: ScratchConfig, tokenizer: Any) -> Any:
     # TRL ships the chat templates of the released models as files.
     template = files("trl").joinpath("chat_templates", f"{config.family}.jinja").read_text(encoding="utf-8")
     size = {"shortest_edge": (2 * config.patch_size) ** 2, "longest_edge": config.image_size**2}
