@@ -1,0 +1,66 @@
+"""The trained reasoner as a folder that opens in plain transformers."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from lightning_modules.files import run_folder
+
+logger = logging.getLogger(__name__)
+
+
+class HFExport(Callback):
+    """Calls ``module.reasoner.save_pretrained`` at the end of ``fit``, on rank zero.
+
+    Args:
+        folder: within the run folder, or absolute.
+        best: export the weights of the best checkpoint, if a ``ModelCheckpoint`` with a monitor has kept one; the
+            module gets its last weights back afterwards. Otherwise, and if there is none, the last weights.
+    """
+
+    def __init__(self, folder: str = "hf", best: bool = True) -> None:
+        self.folder = folder
+        self.best = best
+        self._path = Path()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the run folder, together with the other ranks."""
+        self._path = run_folder(trainer) / self.folder
+
+    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Export, after the last checkpoint has been written."""
+        if not trainer.is_global_zero:
+            return
+        checkpoint = best_checkpoint(trainer) if self.best else None
+        if checkpoint is None:
+            pl_module.reasoner.save_pretrained(self._path)
+        else:
+            with _weights_of(checkpoint, pl_module):
+                pl_module.reasoner.save_pretrained(self._path)
+        logger.info("Exported %s to '%s'", "the last weights" if checkpoint is None else f"'{checkpoint}'", self._path)
+
+
+def best_checkpoint(trainer: Trainer) -> Path | None:
+    """Return the best checkpoint by the first ``ModelCheckpoint`` that monitors something and has kept one."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.monitor is not None and callback.best_model_path:
+            return Path(callback.best_model_path)
+    return None
+
+
+@contextmanager
+def _weights_of(checkpoint: Path, module: LightningModule) -> Iterator[None]:
+    """Inside this context a module has the weights of a checkpoint."""
+    last = {name: value.detach().to("cpu", copy=True) for name, value in module.state_dict().items()}
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    module.load_state_dict(saved["state_dict"], strict=module.strict_loading)
+    try:
+        yield
+    finally:
+        module.load_state_dict(last, strict=module.strict_loading)
