@@ -86,5 +86,7 @@ class Episode:
         """Union of the predicted masks, ``bool (K, H, W)`` at ``last.mask_frames``; all False without an object."""
         masks = self.last.masks
         if masks is None:
-            raise ValueError(f"Expected masks for {self.sample.key!r}, but got none: {self.last.failure or 'not asked'}")
+            raise ValueError(
+                f"Expected masks for {self.sample.key!r}, but got none: {self.last.failure or 'not asked'}"
+            )
         return masks.any(dim=0)

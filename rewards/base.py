@@ -16,12 +16,14 @@ class Reward(Metric):
     Override ``score`` for a reward of one episode, or ``score_group`` for one that is relative to its group. None (NaN
     in the group's tensor) means *not applicable*: it counts neither in the mean nor in the total.
 
-    Unlike other metrics, ``forward`` returns the ``(G,)`` scores of the group it was given; ``compute`` returns the mean
-    over all episodes since the last ``reset``, over all ranks.
+    Unlike other metrics, ``forward`` returns the ``(G,)`` scores of the group it was given; ``compute`` returns the
+    mean over all episodes since the last ``reset``, over all ranks.
     """
 
     #: Whether the segmenter has to run before this reward can be given.
     needs_masks: ClassVar[bool] = False
+    #: Whether a failure of the segmenter has a score, as some published rewards have it.
+    scores_failures: bool = False
     higher_is_better = True
     full_state_update = False
 
@@ -56,7 +58,7 @@ class Reward(Metric):
         self._add(scores)
         self._update_count += 1
         self._computed = None
-        self._forward_cache = scores.nanmean()
+        self._forward_cache = scores.nanmean()  # type: ignore[assignment]  # declared as None by torchmetrics
         return scores
 
     def _add(self, scores: Tensor) -> None:
@@ -102,8 +104,8 @@ class RewardCollection(nn.Module):
     def forward(self, group: Sequence[Episode]) -> Scores:
         """Score one group of episodes.
 
-        An episode whose segmenter failed is never scored: its total is NaN. So is that of an episode to which no
-        weighted reward applies.
+        An episode whose segmenter failed is not scored, if a weighted reward needs masks: its total is NaN. So is that
+        of an episode to which no weighted reward applies.
         """
         parts = {name: reward(group) for name, reward in self._items().items()}
         total = torch.zeros(len(group), dtype=torch.float64)
@@ -112,7 +114,11 @@ class RewardCollection(nn.Module):
             if self.weights[name] != 0:
                 total += self.weights[name] * scores.nan_to_num(0.0)
                 applies |= ~scores.isnan()
-        failed = torch.tensor([episode.last.failure is not None for episode in group])
+        strict = any(
+            reward.needs_masks and not reward.scores_failures and self.weights[name] != 0
+            for name, reward in self._items().items()
+        )
+        failed = torch.tensor([strict and episode.last.failure is not None for episode in group])
         return Scores(total.masked_fill(failed | ~applies, float("nan")), parts)
 
     def compute(self) -> dict[str, Tensor]:

@@ -1,13 +1,14 @@
 """Golden vectors: inputs and outputs of published code, and the runners that compare ours with them.
 
 A *kind* of golden file is a module ``tests/golden/<kind>.py`` with one function ``run(data) -> Report``. It walks the
-sections of the file, gives the inputs of each case to our code and hands both results to `Report.compare`; expected values are
-never inputs. ``python -m tests.golden KIND FILE`` runs any file of a kind; the file ``tests/golden/<kind>.json`` is run
-by the tests.
+sections of the file, gives the inputs of each case to our code and hands both results to `Report.compare`; expected
+values are never inputs. ``python -m tests.golden KIND FILE`` runs any file of a kind; the file
+``tests/golden/<kind>.json`` is run by the tests.
 """
 
 import importlib
 import math
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,7 +86,7 @@ class Report:
                 yield from self._differing(f"{field}[{i}]", left, right, atol, rtol)
         elif isinstance(got, float) and isinstance(expected, int | float):
             difference = _difference(got, expected)
-            component = field.split("[")[0]
+            component = re.sub(r"\.\d+(?=\.|$)", "", field.split("[")[0])
             self.differences[component] = max(self.differences.get(component, 0.0), difference)
             if not difference <= atol + (rtol * abs(expected) if math.isfinite(expected) else 0.0):
                 yield f"{field}: got {got!r}, expected {expected!r}"
