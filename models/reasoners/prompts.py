@@ -15,22 +15,25 @@ from dialogues.chat import Chat, Exact, Frame, Message
 
 
 @dataclass
-class EncodedPrompt:
-    """A prompt as the model reads it.
+class EncodedImages:
+    """Frames as a vision tower reads them.
 
     Args:
-        token_ids: ``int64 (P,)``, one image placeholder per merged patch.
         pixel_values: ``float32 (patches, channels)``, the patches of all images.
         grid: ``int64 (images, 3)``, patches of each image over time, height and width.
     """
 
-    token_ids: Tensor
     pixel_values: Tensor
     grid: Tensor
 
+    @classmethod
+    def concatenate(cls, parts: Sequence["EncodedImages"]) -> "EncodedImages":
+        """Return all images, in order."""
+        return cls(torch.cat([part.pixel_values for part in parts]), torch.cat([part.grid for part in parts]))
+
 
 class PromptEncoder:
-    """Renders chats with the processor's own template and turns their frames into patches.
+    """Turns frames into patches, and renders chats with the processor's own template.
 
     Args:
         processor: of a Qwen2.5-VL or Qwen3-VL model.
@@ -43,17 +46,29 @@ class PromptEncoder:
         self.merge_area = int(images.merge_size) ** 2
         self.factor = int(images.patch_size) * int(images.merge_size)
 
-    def __call__(self, sample: VideoSample, chat: Chat) -> EncodedPrompt:
-        """Encode a chat about a sample, ready for the assistant's next words."""
+    def images(self, sample: VideoSample, chat: Chat) -> EncodedImages:
+        """Encode the frames of a chat."""
         images = [self._image(sample, frame) for frame in chat.frames]
         patches = self.processor.image_processor(images=images, do_resize=False, return_tensors="pt")
+        return EncodedImages(patches["pixel_values"], patches["image_grid_thw"])
+
+    def tokens(self, chat: Chat, grid: Tensor) -> Tensor:
+        """Encode a chat, ready for the assistant's next words.
+
+        Args:
+            chat: what was said so far.
+            grid: of its images.
+
+        Returns:
+            Token ids ``int64 (P,)`` with one image placeholder per merged patch.
+        """
         text = self.processor.apply_chat_template(
             [_message(message) for message in chat.messages], tokenize=False, add_generation_prompt=True
         )
         ids = torch.tensor(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
-        return EncodedPrompt(
-            self._expand(ids, patches["image_grid_thw"]), patches["pixel_values"], patches["image_grid_thw"]
-        )
+        repeats = torch.ones_like(ids)
+        repeats[ids == self.image_token] = grid.prod(dim=1) // self.merge_area
+        return ids.repeat_interleave(repeats)
 
     def _image(self, sample: VideoSample, frame: Frame) -> Tensor:
         pixels = sample.frames.at(frame.index)
@@ -73,12 +88,6 @@ class PromptEncoder:
         resized: Tensor = transforms.pil_to_tensor(picture)
         return resized
 
-    def _expand(self, ids: Tensor, grid: Tensor) -> Tensor:
-        """Repeat each image placeholder once per merged patch of its image."""
-        repeats = torch.ones_like(ids)
-        repeats[ids == self.image_token] = grid.prod(dim=1) // self.merge_area
-        return ids.repeat_interleave(repeats)
-
 
 def _message(message: Message) -> dict[str, Any]:
     content = [
@@ -86,8 +95,3 @@ def _message(message: Message) -> dict[str, Any]:
         for part in message.content
     ]
     return {"role": message.role, "content": content}
-
-
-def concatenate_images(prompts: Sequence[EncodedPrompt]) -> tuple[Tensor, Tensor]:
-    """Return the patches and grids of all prompts, in order."""
-    return torch.cat([prompt.pixel_values for prompt in prompts]), torch.cat([prompt.grid for prompt in prompts])

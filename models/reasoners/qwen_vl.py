@@ -19,8 +19,8 @@ from datamodules.structures import VideoSample
 from dialogues.chat import Chat
 from dialogues.episode import Completion, Episode
 from models.reasoners.base import PolicyOutput, Reasoner, Sampling
-from models.reasoners.packing import PackedRows, left_pad, pack
-from models.reasoners.prompts import EncodedPrompt, PromptEncoder, concatenate_images
+from models.reasoners.packing import Sequences, left_pad, pack
+from models.reasoners.prompts import EncodedImages, PromptEncoder
 from models.reasoners.sampling import TokenSampler
 
 #: Answer tokens whose logits over the whole vocabulary exist at once.
@@ -138,14 +138,15 @@ class QwenVL(Reasoner):
         self, samples: Sequence[VideoSample], chats: Sequence[Chat], group_size: int, sampling: Sampling
     ) -> list[list[Completion]]:
         """Write ``group_size`` completions for each chat; each prompt is read once, whatever the size of its group."""
-        prompts = [self.encoder(sample, chat) for sample, chat in zip(samples, chats, strict=True)]
+        images = [self.encoder.images(sample, chat) for sample, chat in zip(samples, chats, strict=True)]
+        prompts = [self.encoder.tokens(chat, part.grid) for chat, part in zip(chats, images, strict=True)]
         names = [sample.key for sample in samples for _ in range(group_size)]
         members = list(range(group_size)) * len(samples)
         draw = TokenSampler(sampling, names, members, self.suppressed_tokens.to(self.device))
         training = self.training
         self.eval()
         try:
-            tokens, logprobs = self._decode(prompts, group_size, draw)
+            tokens, logprobs = self._decode(prompts, images, group_size, draw)
         finally:
             self.train(training)
         rows = [self._completion(*row) for row in zip(tokens.tolist(), logprobs, strict=True)]
@@ -154,20 +155,24 @@ class QwenVL(Reasoner):
     def logprobs(self, episodes: Sequence[Episode], temperature: float = 1.0) -> PolicyOutput:
         """Return how likely the policy finds the last turn of each episode, at ``temperature``.
 
-        Consecutive episodes of one chat share one row (``packing.py``), unless ``prefix_sharing`` is off.
+        Consecutive episodes about the same frames share one row (``packing.py``), unless ``prefix_sharing`` is off.
         """
-        if self.prefix_sharing:
-            groups = [list(group) for _, group in groupby(episodes, key=lambda episode: id(episode.chat))]
-        else:
-            groups = [[episode] for episode in episodes]
-        prompts = [self.encoder(group[0].sample, group[0].chat) for group in groups]
-        answers = [[episode.last.completion.token_ids for episode in group] for group in groups]
-        positions = [self._positions(prompt) for prompt in prompts]
-        rows = pack([prompt.token_ids for prompt in prompts], positions, answers, self.pad_token)
-        hidden = self._hidden(rows, prompts).flatten(0, 1)[rows.predictors.to(self.device)]
-        scores, entropy = self._score(hidden, rows.targets.to(self.device), temperature)
-        lengths = torch.tensor([len(answer) for group in answers for answer in group], device=self.device)
-        mask = torch.arange(int(lengths.max()), device=self.device)[None] < lengths[:, None]
+        rows: list[Sequences] = []
+        images: list[EncodedImages] = []
+        for group in self._groups(episodes):
+            encoded = self.encoder.images(group[0].sample, group[0].chat)
+            parts = self._sequences(group, encoded)
+            rows += parts
+            images += [encoded] * len(parts)
+        packed = pack(rows, self.pad_token)
+        inputs = self._inputs(packed.token_ids, packed.positions, images)
+        mask = packed.attention_mask().to(self.device)
+        hidden = self._policy.model(**inputs, attention_mask=mask, use_cache=False).last_hidden_state.flatten(0, 1)
+        scores, entropy = self._score(
+            hidden[packed.predictors.to(self.device)], packed.targets.to(self.device), temperature
+        )
+        lengths = torch.tensor([len(answer) for row in rows for group in row.answers for answer in group])
+        mask = (torch.arange(int(lengths.max()))[None] < lengths[:, None]).to(self.device)
         blank = torch.zeros(mask.shape, device=self.device)
         return PolicyOutput(blank.masked_scatter(mask, scores), mask, blank.masked_scatter(mask, entropy))
 
@@ -189,30 +194,43 @@ class QwenVL(Reasoner):
             self.pretrained, dtype=getattr(torch, self.dtype), attn_implementation=self.attn_implementation
         )
 
-    def _positions(self, prompt: EncodedPrompt) -> Tensor:
-        ids = prompt.token_ids[None]
+    def _groups(self, episodes: Sequence[Episode]) -> list[list[Episode]]:
+        """Split episodes into runs about the same frames."""
+        if not self.prefix_sharing:
+            return [[episode] for episode in episodes]
+        runs = groupby(episodes, key=lambda episode: (id(episode.sample.frames), episode.chat.frames))
+        return [list(run) for _, run in runs]
+
+    def _sequences(self, episodes: Sequence[Episode], images: EncodedImages) -> list[Sequences]:
+        """Return one row if everything the prompts have seen is in what they have in common, else one per prompt."""
+        rows = []
+        for _, run in groupby(episodes, key=lambda episode: id(episode.chat)):
+            group = list(run)
+            prompt = self.encoder.tokens(group[0].chat, images.grid)
+            answers = [episode.last.completion.token_ids for episode in group]
+            rows.append(Sequences([prompt], [self._positions(prompt, images)], [answers]))
+        together = Sequences.joined(rows)
+        seen_later = any((row.prompts[0][together.prefix_length :] == self.encoder.image_token).any() for row in rows)
+        return rows if seen_later else [together]
+
+    def _positions(self, prompt: Tensor, images: EncodedImages) -> Tensor:
+        ids = prompt[None]
         positions: Tensor = self._policy.model.get_rope_index(
-            ids, image_grid_thw=prompt.grid, mm_token_type_ids=(ids == self.encoder.image_token).long()
+            ids, image_grid_thw=images.grid, mm_token_type_ids=(ids == self.encoder.image_token).long()
         )[0]
         return positions[:, 0]
 
-    def _inputs(self, token_ids: Tensor, positions: Tensor, prompts: Sequence[EncodedPrompt]) -> dict[str, Tensor]:
-        pixels, grid = concatenate_images(prompts)
+    def _inputs(self, token_ids: Tensor, positions: Tensor, images: Sequence[EncodedImages]) -> dict[str, Tensor]:
+        everything = EncodedImages.concatenate(images)
         inputs = {
             "input_ids": token_ids,
             "position_ids": positions,
-            "pixel_values": pixels.to(self._policy.dtype),
-            "image_grid_thw": grid,
+            "pixel_values": everything.pixel_values.to(self._policy.dtype),
+            "image_grid_thw": everything.grid,
             # Without these the model silently falls back to one-dimensional positions.
             "mm_token_type_ids": (token_ids == self.encoder.image_token).long(),
         }
         return {name: tensor.to(self.device) for name, tensor in inputs.items()}
-
-    def _hidden(self, rows: PackedRows, prompts: Sequence[EncodedPrompt]) -> Tensor:
-        inputs = self._inputs(rows.token_ids, rows.positions, prompts)
-        mask = rows.attention_mask().to(self.device)
-        hidden: Tensor = self._policy.model(**inputs, attention_mask=mask, use_cache=False).last_hidden_state
-        return hidden
 
     def _score(self, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """Return log-probability and entropy per token; logits exist for one chunk of tokens at a time."""
@@ -227,11 +245,13 @@ class QwenVL(Reasoner):
         parts = [checkpoint(score, *part, use_reentrant=False) for part in zip(states, wanted, strict=True)]
         return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
-    def _decode(self, prompts: list[EncodedPrompt], group_size: int, draw: TokenSampler) -> tuple[Tensor, Tensor]:
+    def _decode(
+        self, prompts: list[Tensor], images: list[EncodedImages], group_size: int, draw: TokenSampler
+    ) -> tuple[Tensor, Tensor]:
         """Return token ids and their log-probabilities, ``(rows, length)`` each; rows are padded after their end."""
-        where = [self._positions(prompt) for prompt in prompts]
-        token_ids, positions, valid = left_pad([prompt.token_ids for prompt in prompts], where, self.pad_token)
-        inputs = self._inputs(token_ids, positions, prompts)
+        where = [self._positions(prompt, part) for prompt, part in zip(prompts, images, strict=True)]
+        token_ids, positions, valid = left_pad(prompts, where, self.pad_token)
+        inputs = self._inputs(token_ids, positions, images)
         valid = valid.to(self.device)
         output = self._policy.model(**inputs, attention_mask=valid.long(), use_cache=True)
         cache = output.past_key_values
