@@ -148,6 +148,7 @@ def _odd(scene: Scene) -> tuple[int, ...]:
     attributes = ("colour", "form", "size")
     looks = [[getattr(shape, name) for shape in scene.shapes] for name in attributes]
     looks.append([shape.path.motion for shape in scene.shapes])
+    looks.append([tuple(ends) for ends in (scene.areas[:, [0, -1]] > 0).tolist()])
     for values in looks:
         for n, value in enumerate(values):
             others = values[:n] + values[n + 1 :]

@@ -245,8 +245,17 @@ def _render(shapes: Sequence[Shape], size: tuple[int, int], noise: int, rng: np.
     palette = np.array([(0, 0, 0), *(COLOURS[shape.colour] for shape in shapes)], np.int16)
     frames = np.where((labels == 0)[..., None], background, palette[labels])
     if noise:
+        frames = np.where(_outlines(labels)[..., None], frames * 3 // 4, frames)
+    if noise:
         frames += rng.integers(-noise, noise + 1, frames.shape, dtype=np.int8)
     return Scene(tuple(shapes), frames.clip(0, 255).astype(np.uint8), labels)
+
+
+def _outlines(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return the rims of all shapes, ``bool (T, H, W)``: what tells overlapping shapes of one colour apart."""
+    kernel = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    inner = np.stack([cv2.erode(image, kernel) == cv2.dilate(image, kernel) for image in labels])
+    return np.asarray(~inner & (labels > 0))
 
 
 def _paint(canvas: NDArray[np.uint8], form: str, centre: tuple[int, int], radius: int, value: int) -> None:

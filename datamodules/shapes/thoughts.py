@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from datamodules.canvas import to_canvas
+from datamodules.sampling import StridedThroughAnchor, largest
 from datamodules.shapes.expressions import Expression, plural
 from datamodules.shapes.scenes import Scene
 
 #: side of the square canvas on which Veason-R1 names boxes
 CANVAS = 560
-#: an anchor is one of so many frames of largest target area
-_TOP = 5
 #: a shape that moves less than this fraction of the shorter side between first and last view stays
 _STAYS = 0.03
 _ROWS, _COLUMNS = ("upper", "middle", "lower"), ("left", "center", "right")
@@ -25,7 +24,7 @@ _ROWS, _COLUMNS = ("upper", "middle", "lower"), ("left", "center", "right")
 def conversation_records(
     scene: Scene, expression: Expression, meta: dict[str, Any], sampled_frames: int
 ) -> Iterator[dict[str, Any]]:
-    """Write one conversation for each group of frames that Veason-R1's sampling can draw for an expression.
+    """Write one conversation for each group of frames that training can draw for an expression.
 
     The keyframe is the first frame of the group with the largest target area. Boxes are of the shapes visible there,
     on the canvas of side 560, rounded to two decimals. The thought has three short steps: what the target is and does,
@@ -35,7 +34,7 @@ def conversation_records(
         scene: the video.
         expression: a sentence with a target.
         meta: fields of the record that say which video and expression it is about.
-        sampled_frames: ``num`` of the strided rule; at most ``num - 1`` frames are shown if ``num`` exceeds 1.
+        sampled_frames: ``num_frames`` of `StridedThroughAnchor`.
 
     Yields:
         Records with the keys of ``meta`` and ``CoT``, ``sampled_video_frames``, ``frame_ids``, ``solution`` and
@@ -46,7 +45,7 @@ def conversation_records(
         segmenter can use, and boxes of several objects are cumulative by mistake; neither is repeated.
     """
     masks = scene.masks[list(expression.targets)]
-    areas = masks.any(axis=0).sum(axis=(1, 2))
+    areas = [int(area) for area in masks.any(axis=0).sum(axis=(1, 2))]
     for frame_ids in frame_groups(areas, sampled_frames):
         keyframe = max(frame_ids, key=lambda time: areas[time])
         if areas[keyframe] == 0:
@@ -69,26 +68,19 @@ def conversation_records(
         }
 
 
-def frame_groups(areas: NDArray[np.int64], sampled_frames: int) -> list[list[int]]:
-    """Return every group of frames that strided sampling through an anchor can draw.
-
-    With L frames and the anchor ``a`` among the five largest target areas, the step is ``ceil(L / (num - 1))`` and the
-    group ``range(a mod step, L, step)``; with ``num`` 1 it is ``[a]``.
+def frame_groups(areas: Sequence[int], sampled_frames: int) -> list[list[int]]:
+    """Return every group of frames that `StridedThroughAnchor` can draw.
 
     Args:
-        areas: ``int (L,)`` target pixels of each frame.
-        sampled_frames: ``num``, at least 1.
+        areas: pixels of the target in each frame.
+        sampled_frames: its ``num_frames``.
 
     Returns:
         Distinct groups, that of the largest area first.
     """
-    length = len(areas)
-    anchors = [int(time) for time in np.argsort(-areas, kind="stable")[:_TOP]]
-    if sampled_frames == 1:
-        return [[anchor] for anchor in anchors]
-    step = -(-length // (sampled_frames - 1))
-    starts = dict.fromkeys(anchor % step for anchor in anchors)
-    return [list(range(start, length, step)) for start in starts]
+    selection = StridedThroughAnchor(sampled_frames)
+    groups = [selection.through(anchor, len(areas)) for anchor in largest(areas, selection.top)]
+    return [list(group) for group in dict.fromkeys(map(tuple, groups))]
 
 
 def _thought(scene: Scene, expression: Expression, frame_ids: list[int], keyframe: int) -> str:

@@ -30,7 +30,7 @@ class Tree(ABC):
 
     Args:
         root: folder of the benchmark.
-        sampled_frames: ``num`` of the strided sampling for the conversations.
+        sampled_frames: most frames of a conversation.
     """
 
     #: whether a record holds the fields that only ReVOS has, and sentences about nothing

@@ -23,7 +23,7 @@ def write_shapes(
     objects: int | None = None,
     num_frames: int = 6,
     size: int | tuple[int, int] = 112,
-    sampled_frames: int = 4,
+    sampled_frames: int = 3,
     layout: Literal["revos", "mevis"] = "revos",
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, int]:
@@ -42,7 +42,7 @@ def write_shapes(
         objects: number of shapes of every video; by default the preset's own.
         num_frames: length of every video.
         size: height and width of the frames in pixels, or one number for both.
-        sampled_frames: ``num`` of Veason-R1's strided sampling, for the groups of frames in the conversations.
+        sampled_frames: most frames of a conversation, drawn as ``StridedThroughAnchor`` draws as many for training.
         layout: the benchmark whose tree is imitated. MeViS has no absent targets and does not tell reasoning from
             referring; its ``valid`` split is ``valid_u`` without annotation.
         progress: called after each video with the number of videos written and their total.
