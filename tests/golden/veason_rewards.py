@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,16 +20,15 @@ from tests.golden import Report, sections
 
 KIND = "veason_rewards"
 CANVAS = 560
-Matching = Literal["matched", "all"]
 
-#: the rewards of each published variant and whether it prompts matched boxes or all; all weights are 1
-VARIANTS: dict[str, tuple[tuple[str, ...], Matching]] = {
-    "ablation_keyframe_sft_sam_mod_compute_score": (("form", "keyframe", "spatial"), "matched"),
-    "ablation_keyframe_sft_only_sam": (("form", "keyframe", "consistency"), "matched"),
-    "ablation_no_keyframe_reward": (("form", "spatial", "consistency"), "matched"),
-    "ablation_keyframe_sft_only_external": (("form", "keyframe", "consistency"), "all"),
-    "video_match_keyframe_sft_external": (("form", "keyframe", "spatial", "consistency"), "all"),
-    "video_match_keyframe_sft_sam": (("form", "keyframe", "spatial", "consistency"), "matched"),
+#: the parts of each published variant; all weights are 1. ``external`` is the consistency of all boxes.
+VARIANTS = {
+    "ablation_keyframe_sft_sam_mod_compute_score": ("form", "keyframe", "spatial"),
+    "ablation_keyframe_sft_only_sam": ("form", "keyframe", "consistency"),
+    "ablation_no_keyframe_reward": ("form", "spatial", "consistency"),
+    "ablation_keyframe_sft_only_external": ("form", "keyframe", "external"),
+    "video_match_keyframe_sft_external": ("form", "keyframe", "spatial", "external"),
+    "video_match_keyframe_sft_sam": ("form", "keyframe", "spatial", "consistency"),
 }
 ORDINAL_VARIANTS = frozenset({"video_match_keyframe_sft_sam"})
 
@@ -143,48 +142,43 @@ def _check_case(report: Report, case: dict[str, Any], scene: dict[str, Any]) -> 
     sample = _sample(scene, case["frame_ids"])
     named = range(min(len(case["frame_ids"]), sample.num_frames))
     text, painter = case["predict_str"], BoxPainter(case["fake_sam2"])
-    episodes = {
-        "matched": _episode(text, sample, named, VeasonR1(), painter, "matched"),
-        "all": _episode(text, sample, named, VeasonR1(released_boxes="items"), painter, "all"),
-    }
-    rewards = _rewards("matched")
-    got = {name: reward.forward([episodes["matched"]]).item() for name, reward in rewards.items()}
-    answer, expected = episodes["matched"].last.answer, case["outputs"]
-    report.compare("format_think", answer.form["think"], expected["format_think"])
-    report.compare("format_json", answer.form["json"], expected["format_json"])
+    matched = _episode(text, sample, named, VeasonR1(), painter, "matched")
+    scores = RewardCollection(_rewards())([matched])
+    got = {name: part.item() for name, part in scores.parts.items()}
+    every = _episode(text, sample, named, VeasonR1(released_boxes="items"), painter, "all")
+    external = MaskConsistency(released=True, matching="all", canvas=CANVAS).forward([every]).item()
+
+    form, expected = matched.last.answer.form, case["outputs"]
+    report.compare("format_think", form["think"], expected["format_think"])
+    report.compare("format_json", form["json"], expected["format_json"])
     report.compare("format", got["form"], expected["format"])
     for name in ("keyframe", "spatial", "consistency"):
         report.compare(name, got[name], expected[name])
-    report.compare(
-        "spatial_plus_consistency", got["spatial"] + got["consistency"], expected["spatial_plus_consistency"]
-    )
-    total = RewardCollection(rewards)([episodes["matched"]]).total.item()
-    report.compare("total", total, expected["total"])
+    both = got["spatial"] + got["consistency"]
+    report.compare("spatial_plus_consistency", both, expected["spatial_plus_consistency"])
+    report.compare("total", scores.total.item(), expected["total"])
     report.compare("total_float32", _float32_total(**got), expected["total_float32"])
-    external = _rewards("all")["consistency"].forward([episodes["all"]]).item()
     report.compare("external_seg", external, expected["external_seg"])
-    ordinal = VeasonR1(timestamps="ordinals")
+
+    by_id = got | {"external": external}
+    ordinal = _episode(text, sample, range(sample.num_frames), VeasonR1(timestamps="ordinals"), painter, "matched")
+    by_ordinal = {name: part.item() for name, part in RewardCollection(_rewards())([ordinal]).parts.items()}
     for name, value in case.get("variants_total_float32", {}).items():
-        parts, matching = VARIANTS[name]
-        episode = episodes[matching]
-        if name in ORDINAL_VARIANTS:
-            episode = _episode(text, sample, range(sample.num_frames), ordinal, painter, matching)
-        weights: dict[str, float | None] = {part: None for part in _rewards(matching) if part not in parts}
-        variant = RewardCollection(_rewards(matching), weights)([episode]).total.item()
-        report.compare(f"variants_total_float32.{name}", variant, value, atol=2e-6)
+        parts = by_ordinal if name in ORDINAL_VARIANTS else by_id
+        report.compare(f"variants_total_float32.{name}", sum(parts[part] for part in VARIANTS[name]), value, atol=2e-6)
 
 
-def _rewards(matching: Matching) -> dict[str, Reward]:
+def _rewards() -> dict[str, Reward]:
     return {
         "form": Form(),
         "keyframe": KeyframeArea(released=True, canvas=CANVAS),
         "spatial": BoxIoU(released=True, canvas=CANVAS),
-        "consistency": MaskConsistency(released=True, matching=matching, canvas=CANVAS),
+        "consistency": MaskConsistency(released=True, canvas=CANVAS),
     }
 
 
 def _episode(
-    text: str, sample: VideoSample, shown: Sequence[int], dialogue: VeasonR1, painter: BoxPainter, matching: Matching
+    text: str, sample: VideoSample, shown: Sequence[int], dialogue: VeasonR1, painter: BoxPainter, matching: str
 ) -> Episode:
     """Read a completion and have its boxes painted: all of them, or those that the published code prompts."""
     chat = dialogue.ask(sample, shown)
