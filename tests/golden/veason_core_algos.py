@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
-from trl.trainer.utils import entropy_from_logits, selective_log_softmax
 
 from lightning_modules.policy.advantages import EQUAL_REWARDS, group_advantages
 from lightning_modules.policy.losses import (
@@ -20,7 +19,7 @@ from lightning_modules.policy.losses import (
     kl_penalty,
 )
 from lightning_modules.policy.schedules import warmup_factor
-from models.reasoners.packing import pack
+from models.reasoners.packing import Sequences, pack
 from models.reasoners.qwen_vl import QwenVL
 from tests.golden import Report, sections
 
@@ -75,8 +74,11 @@ def policy_loss(report: Report, case: dict[str, Any]) -> None:
 
 def micro_batch_loss(report: Report, case: dict[str, Any]) -> None:
     logits = _floats(case["logits"]).requires_grad_()
-    scaled = logits / case["temperature"]
-    logprobs, entropy = selective_log_softmax(scaled, torch.tensor(case["responses"])), entropy_from_logits(scaled)
+    responses = torch.tensor(case["responses"])
+    reasoner = QwenVL("none")
+    reasoner.model = SimpleNamespace(lm_head=torch.nn.Identity())
+    scores = reasoner._score(logits.flatten(0, 1), responses.flatten(), case["temperature"])
+    logprobs, entropy = (score.view_as(responses) for score in scores)
     old, ref, advantages = (_floats(case[name]) for name in ("old_log_prob", "ref_log_prob", "advantages"))
     mask = torch.tensor(case["mask"], dtype=torch.bool)
     inputs = LossInputs(logprobs, advantages, mask, old, ref, entropy)
@@ -158,7 +160,7 @@ def mrope(report: Report, case: dict[str, Any]) -> None:
     positions[:, real] = where
     report.compare("position_ids", positions, case["position_ids"])
     expected = case["response_position_ids_for_3_tokens"]
-    rows = pack([prompt], [where], [[[0] * len(expected[0])]], pad=0)
+    rows = pack([Sequences([prompt], [where], [[[0] * len(expected[0])]])], pad=0)
     report.compare("response_position_ids_for_3_tokens", rows.positions[:, 0, len(prompt) :], expected)
 
 
