@@ -116,14 +116,15 @@ class SAM2Segmenter(Segmenter):
 
         Raises:
             TypeError: if ``frames`` are not ``uint8``.
-            ValueError: if a shape, a time index or a coordinate is not what it is expected to be.
+            ValueError: if a shape or a time index is not what it is expected to be, a point is not finite, or the
+                checkpoint lacks weights.
         """
         _check_video(frames, segment_frames)
         for index, prompt in enumerate(prompts):
             _check_prompt(prompt, index, len(frames))
         height, width = frames.shape[-2:]
         keys = [_identity(prompt) for prompt in prompts]
-        distinct = {key: self._prepare(prompt, (height, width)) for key, prompt in zip(keys, prompts, strict=True)}
+        distinct = {key: self._prepare(prompt, height, width) for key, prompt in zip(keys, prompts, strict=True)}
         masks = {
             key: torch.zeros(len(usable), len(segment_frames), height, width, dtype=torch.bool)
             for key, (_, usable) in distinct.items()
@@ -153,14 +154,14 @@ class SAM2Segmenter(Segmenter):
             torch.default_generator.manual_seed(self.seed)
             return Sam2VideoModel(Sam2VideoConfig(**deepcopy(config)))
 
-    def _prepare(self, prompt: Prompt, size: tuple[int, int]) -> tuple[Prompt, Tensor]:
+    def _prepare(self, prompt: Prompt, height: int, width: int) -> tuple[Prompt, Tensor]:
         """Return the prompt of the objects to run, on the CPU, and which boxes they are, ``bool (M,)``."""
         boxes = prompt.boxes.cpu().float()
         usable = torch.ones(len(boxes), dtype=torch.bool)
         if not self.released:
-            nothing = (0, 0, 0, 0)
-            usable = torch.tensor([covered_pixels(box, size) != nothing for box in boxes.tolist()], dtype=torch.bool)
-            boxes = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([size[1], size[0], size[1], size[0]]))
+            covered = [covered_pixels(box, (height, width)) for box in boxes.tolist()]
+            usable = torch.tensor([x1 < x2 and y1 < y2 for x1, y1, x2, y2 in covered], dtype=torch.bool)
+            boxes = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
         if prompt.points is None or prompt.labels is None or prompt.labels.shape[1] == 0:
             return Prompt(prompt.frame, boxes[usable]), usable
         points, labels = prompt.points.cpu()[usable].float(), prompt.labels.cpu()[usable]

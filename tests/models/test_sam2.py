@@ -1,6 +1,6 @@
 """SAM 2 on random weights: one encoding, one propagation per distinct prompt, and the numbers of plain transformers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from models.segmenters import SAM2Segmenter
 from models.segmenters.base import Prompt, Segmenter
 from models.segmenters.sam2_propagation import encode, track
+from tests.models.contract import CHECKS, check_boxes_without_pixels
 
 CONFIG = Path(__file__).parents[2] / "configs" / "demo" / "sam2_tiny.yaml"
 ARGUMENTS = yaml.safe_load(CONFIG.read_text())["init_args"]
@@ -93,6 +94,16 @@ def plain_masks(segmenter: SAM2Segmenter, frames: Tensor, asked: Prompt, one_ses
     logits = plain(segmenter, frames, asked, one_session)
     planes = segmenter.processor.post_process_masks([logits[time] for time in EVERY], [[H, W]] * T)
     return torch.stack(planes).squeeze(2).transpose(0, 1)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_contract(segmenter: SAM2Segmenter, check: Callable[[Segmenter], None]) -> None:
+    check(segmenter)
+
+
+@pytest.mark.parametrize("check", [check for check in CHECKS if check is not check_boxes_without_pixels])
+def test_contract_of_released(released: SAM2Segmenter, check: Callable[[Segmenter], None]) -> None:
+    check(released)
 
 
 def test_config_builds_the_tiny_model() -> None:
