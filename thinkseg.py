@@ -7,6 +7,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,6 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f}"
 
 
-GROUPS = ("referring", "reasoning", "overall")
 #: Column of the table -> key of a result, and how it is shown.
 COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "J": ("J", percent),
@@ -118,6 +118,8 @@ def run_trainer(words: list[str]) -> None:
 
 def run_data(words: list[str]) -> None:
     """Write the toy benchmark, or check a dataset."""
+    from tqdm import tqdm
+
     from datamodules.check import check
     from datamodules.shapes import write_shapes
 
@@ -127,7 +129,7 @@ def run_data(words: list[str]) -> None:
         written = write_shapes(**parsed.shapes, progress=show_progress)
         print(json.dumps(written, indent=2))
         return
-    report = check(parser.instantiate_classes(parsed).check.dataset)
+    report = check(parser.instantiate_classes(parsed).check.dataset, progress=tqdm)
     print(report)
     sys.exit(0 if report.ok else 1)
 
@@ -157,15 +159,23 @@ def show_progress(done: int, total: int) -> None:
 
 def run_model(words: list[str]) -> None:
     """Build a small random reasoner from a configuration and save it."""
-    from jsonargparse import ArgumentParser
-
     from models.reasoners.scratch import ScratchConfig, save
 
+    parsed = model_parser().parse_args(words)
+    save(ScratchConfig(**{field.name: parsed[field.name] for field in fields(ScratchConfig)}), parsed.out)
+
+
+def model_parser() -> "ArgumentParser":
+    """Return the parser of ``thinkseg model``."""
+    from jsonargparse import ArgumentParser
+
+    from models.reasoners.scratch import ScratchConfig
+
     parser = ArgumentParser(prog="thinkseg model", description=COMMANDS["model"])
-    parser.add_class_arguments(ScratchConfig, "config", help="size and seed of the model")
+    parser.add_argument("-c", "--config", action="config", help="file of the options below")
+    parser.add_class_arguments(ScratchConfig)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parsed = parser.instantiate_classes(parser.parse_args(words))
-    save(parsed.config, parsed.out)
+    return parser
 
 
 def run_compare(words: list[str]) -> None:
@@ -209,10 +219,10 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
     """
     rows = [["run", "queries", *COLUMNS]]
     for name, groups in results.items():
-        for group in [*GROUPS, *(other for other in groups if other not in GROUPS)]:
-            if row := groups.get(group):
-                shown = [show(row[key]) if row.get(key) is not None else "–" for key, show in COLUMNS.values()]
-                rows.append([name, group, *shown])
+        for group in sorted(groups, key="overall".__eq__):  # last; the others as they come
+            row = groups[group]
+            shown = [show(row[key]) if row.get(key) is not None else "–" for key, show in COLUMNS.values()]
+            rows.append([name, group, *shown])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     aligns = [str.ljust, str.ljust, *[str.rjust] * len(COLUMNS)]
     lines = [

@@ -76,8 +76,8 @@ def test_compare_names_what_is_wrong(
 def test_model_opens_in_plain_transformers(tmp_path: Path) -> None:
     config = tmp_path / "model.yaml"
     config.write_text("hidden_size: 32\nnum_layers: 1\nvision_depth: 1\nseed: 3\n")
-    thinkseg.main(["model", "--config", str(config), "--config.num_heads", "2", "--out", str(tmp_path / "a")])
-    thinkseg.main(["model", "--config", str(config), "--config.num_heads", "2", "--out", str(tmp_path / "b")])
+    thinkseg.main(["model", "--config", str(config), "--num_heads", "2", "--out", str(tmp_path / "a")])
+    thinkseg.main(["model", "--config", str(config), "--num_heads", "2", "--out", str(tmp_path / "b")])
     first = AutoModelForImageTextToText.from_pretrained(tmp_path / "a")
     second = AutoModelForImageTextToText.from_pretrained(tmp_path / "b")
     assert first.config.text_config.hidden_size == 32

@@ -15,7 +15,7 @@ ARROWS = {
     "datamodules": (),
     "dialogues": ("datamodules",),
     "models": ("datamodules", "dialogues"),
-    "rewards": ("datamodules.structures", "dialogues.episode", "evaluation.functional"),
+    "rewards": ("datamodules.canvas", "datamodules.structures", "dialogues.episode", "evaluation.functional"),
     "evaluation": ("datamodules",),
     "evaluation.functional": (),
     "evaluation.metrics": ("evaluation.functional",),
