@@ -97,7 +97,7 @@ class VeasonR1(Dialogue):
         stamps = [sample.frame_ids[time] for time in shown] if self.timestamps == "frame_ids" else range(len(shown))
         content: list[Frame | Text] = []
         for time, stamp in zip(shown, stamps, strict=True):
-            if content:
+            if content and self.prompts["separator"]:
                 content.append(Text(self.prompts["separator"], "separator"))
             content.append(Text(fill(self.prompts["label"], timestamp=stamp), "label"))
             content.append(Frame(time, Exact(self.size, self.size)))
