@@ -4,9 +4,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from pickle import UnpicklingError
 
 import pytest
 import torch
+import yaml
+from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
 import thinkseg
@@ -100,3 +103,95 @@ def test_data_shapes_then_check(tmp_path: Path, capsys: pytest.CaptureFixture[st
         thinkseg.main([*words, "--dataset.split", "train"])
     assert broken.value.code == 1
     assert str(frame.relative_to(root)) in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a toy benchmark and a random reasoner."""
+    folder = tmp_path_factory.mktemp("toy")
+    words = ["--videos", "2", "--valid_videos", "1", "--preset", "easy"]
+    thinkseg.main(["data", "shapes", "--root", str(folder / "shapes"), *words])
+    sizes = ["--hidden_size", "32", "--num_layers", "1", "--vision_depth", "1", "--num_heads", "2"]
+    thinkseg.main(["model", *sizes, "--out", str(folder / "untrained")])
+    return folder
+
+
+def run(command: str, config: str, toy: Path, out: str, start: str, *words: str) -> Path:
+    """Run one stage of Veason-R1 as its configuration says, small enough for a CPU, and return its folder."""
+    shapes = str(toy / "shapes")
+    small = {
+        "--trainer.accelerator": "cpu",
+        "--trainer.callbacks": str(ROOT / "configs/trainer/callbacks.yaml"),
+        "--trainer.default_root_dir": str(toy / out),
+        "--trainer.limit_val_batches": "2",
+        "--trainer.num_sanity_val_steps": "0",
+        "--trainer.enable_progress_bar": "false",
+        "--model.reasoner.pretrained": str(toy / start),
+        "--model.reasoner.dtype": "float32",
+        "--model.dialogue.size": "112",
+        "--model.segmenter": "StillSegmenter",
+        "--model.max_completion_length": "8",
+        "--data.num_workers": "0",
+        "--data.val.root": shapes,
+    }
+    given = [word for pair in small.items() for word in pair]
+    thinkseg.main([command, "-c", str(ROOT / "configs/veason_r1" / config), *given, *words])
+    return toy / out
+
+
+@pytest.mark.slow
+def test_veason_r1_end_to_end(toy: Path) -> None:
+    shapes = str(toy / "shapes")
+    steps = ["--trainer.max_steps", "2", "--trainer.val_check_interval", "2", "--data.batch_size", "2"]
+    sft = run("fit", "sft.yaml", toy, "sft", "untrained", "--data.train.dataset.root", shapes, *steps)
+    grpo = run("fit", "grpo.yaml", toy, "grpo", "sft/hf", "--data.train.root", shapes, *steps)
+    for folder in (sft, grpo):
+        assert {"best.ckpt", "last.ckpt"} <= {path.name for path in (folder / "checkpoints").iterdir()}
+        assert list(folder.glob("events.out.tfevents.*"))
+        saved = yaml.safe_load((folder / "fit.yaml").read_text())
+        assert saved["model"]["init_args"]["dialogue"]["init_args"]["size"] == 112
+    assert list((grpo / "rollouts").glob("train-*.jsonl"))
+    before, after = (load_file(folder / "model.safetensors") for folder in (toy / "untrained", sft / "hf"))
+    assert any(not torch.equal(weight, after[name]) for name, weight in before.items())
+
+    tested = run("test", "eval.yaml", toy, "eval", "grpo/hf", "--data.test.root", shapes)
+    assert {"J", "F", "JF", "R", "reward"} <= json.loads((tested / "test.json").read_text())["overall"].keys()
+    run("predict", "eval.yaml", toy, "eval", "grpo/hf", "--data.predict.root", shapes)
+    frames = list((toy / "shapes/JPEGImages").rglob("valid/**/*.jpg"))
+    assert {path.stem for path in (tested / "predictions/masks").rglob("*.png")} == {path.stem for path in frames}
+    assert {path.name for path in tested.glob("*.yaml")} >= {"test.yaml", "predict.yaml"}
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_where_it_stopped(toy: Path) -> None:
+    words = [
+        "--data.train.dataset.root",
+        str(toy / "shapes"),
+        "--data.batch_size",
+        "1",
+        "--trainer.val_check_interval",
+        "2",
+    ]
+    whole = run("fit", "sft.yaml", toy, "whole", "untrained", *words, "--trainer.max_steps", "4")
+    run("fit", "sft.yaml", toy, "parts", "untrained", *words, "--trainer.max_steps", "2")
+    last = ["--ckpt_path", str(toy / "parts/checkpoints/last.ckpt")]
+    parts = run("fit", "sft.yaml", toy, "parts", "untrained", *words, "--trainer.max_steps", "4", *last)
+    expected, got = (load_file(folder / "hf/model.safetensors") for folder in (whole, parts))
+    for name, weight in expected.items():
+        assert torch.equal(got[name], weight), name
+
+
+def test_a_checkpoint_that_is_a_pickle_is_refused(toy: Path) -> None:
+    torch.save({"state_dict": {}, "code": Path("x")}, toy / "evil.ckpt")
+    with pytest.raises(UnpicklingError, match="weights_only"):
+        run(
+            "test",
+            "eval.yaml",
+            toy,
+            "eval",
+            "untrained",
+            "--data.test.root",
+            str(toy / "shapes"),
+            "--ckpt_path",
+            str(toy / "evil.ckpt"),
+        )
