@@ -108,7 +108,8 @@ class GRPOModule(TrainingModule):
         ranks = self._gather(rewards) if self.scale_rewards == "batch" else [rewards]
         own = self.global_rank if len(ranks) > 1 else 0
         advantages = group_advantages(torch.cat(ranks), self.num_generations, self.scale_rewards, self.advantage_eps)
-        return advantages.split([len(rank) for rank in ranks])[own]
+        own_part: Tensor = advantages.split([len(rank) for rank in ranks])[own]
+        return own_part
 
     @torch.no_grad()
     def _fixed(self, episodes: Sequence[Episode]) -> list[Tensor]:
@@ -156,7 +157,7 @@ class GRPOModule(TrainingModule):
         groups = rewards.view(-1, self.num_generations)
         completions = [episode.last.completion for episode in episodes]
         lengths = torch.tensor([len(completion.token_ids) for completion in completions], dtype=torch.float32)
-        numbers = {
+        numbers: dict[str, Tensor | float] = {
             "reward": rewards.nanmean(),
             "reward_std": torch.stack([group[~group.isnan()].std() for group in groups]).nanmean(),
             "frac_reward_zero_std": equal_groups(rewards, self.num_generations).double().mean(),

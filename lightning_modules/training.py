@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -71,7 +72,7 @@ class TrainingModule(SegmentationModule):
         self.skipped_steps = 0
         self.skipped_in_a_row = 0
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return AdamW over the trainable parameters, and its schedule per update."""
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         groups = [
@@ -106,7 +107,11 @@ class TrainingModule(SegmentationModule):
         else:
             optimizer.zero_grad()
             self._skip(episodes, total, norm)
-        numbers = {"loss": total, "grad_norm": norm, "skipped_steps": float(self.skipped_steps)}
+        numbers: dict[str, Tensor | float] = {
+            "loss": total,
+            "grad_norm": norm,
+            "skipped_steps": float(self.skipped_steps),
+        }
         self.log_dict(numbers, prog_bar=True, batch_size=1)
 
     def _skip(self, episodes: Sequence[Episode], loss: Tensor, norm: Tensor) -> None:
@@ -153,8 +158,9 @@ class TrainingModule(SegmentationModule):
 
     def _global_sum(self, value: float) -> float:
         """Return the sum of a number over all ranks."""
-        total: Tensor = self.all_gather(torch.tensor(value, dtype=torch.float64, device=self.device)).sum()
-        return float(total)
+        values = self.all_gather(torch.tensor(value, dtype=torch.float64, device=self.device))
+        assert isinstance(values, Tensor)
+        return float(values.sum())
 
     def _gather(self, values: Tensor) -> list[Tensor]:
         """Return every rank's tensor; their lengths may differ."""

@@ -85,6 +85,7 @@ class QwenVL(Reasoner):
         self.processor = AutoProcessor.from_pretrained(self.pretrained)
         self.encoder = PromptEncoder(self.processor)
         self.model = self._load()
+        self.model.train()  # from_pretrained returns models that are set to evaluate
         if self.freeze_vision:
             self.model.model.visual.requires_grad_(False)
         if self.lora is not None:

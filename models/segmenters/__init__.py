@@ -1,4 +1,9 @@
 """Frozen models that turn prompts into masks."""
 
 import torchvision_shim  # noqa: F401
-from models.segmenters.sam2 import SAM2Segmenter as SAM2Segmenter
+from models.segmenters.base import Prompt, Segmenter
+from models.segmenters.classic import ClassicSegmenter
+from models.segmenters.sam2 import SAM2Segmenter
+from models.segmenters.still import StillSegmenter
+
+__all__ = ["ClassicSegmenter", "Prompt", "SAM2Segmenter", "Segmenter", "StillSegmenter"]
