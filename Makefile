@@ -3,6 +3,9 @@
 .DELETE_ON_ERROR:
 .PHONY: help install demo test lint types unit quick
 
+# Seed and folder of the demo: make demo SEED=1 DEMO=runs/demo1
+SEED ?= 0
+DEMO ?= runs/demo
 # Tiny models are as fast on one thread, and two threads collapse where cores are shared.
 export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE ?= 1
@@ -40,6 +43,23 @@ $(INSTALLED): setup.cfg pyproject.toml constraints/cpu.txt | $(BIN)/python
 	@touch $@
 
 install: $(INSTALLED)  ## create .venv and install what is missing
+
+demo: $(INSTALLED) data/demo/meta_expressions_valid_.json  ## train and test on the toy benchmark, and print a table
+	$(BIN)/thinkseg model -c configs/demo/model.yaml --seed $(SEED) --out $(DEMO)/untrained/hf
+	$(call stage,test,untrained,untrained)
+	$(call stage,fit,sft,untrained,-c configs/demo/sft.yaml) --data.seed $(SEED)
+	$(call stage,test,sft,sft)
+	$(call stage,fit,grpo,sft,-c configs/demo/grpo.yaml) --data.seed $(SEED) --model.seed $(SEED)
+	$(call stage,test,grpo,grpo)
+	@$(BIN)/thinkseg compare $(foreach run,untrained sft grpo,$(run)=$(DEMO)/$(run)/test.json) --out $(DEMO)/summary.json
+	@echo "pictures: $(DEMO)/grpo/pictures; curves: $(BIN)/tensorboard --logdir $(DEMO)"
+
+# A stage of the demo: command, its run's name, the run whose model it starts from, its own configuration.
+stage = $(BIN)/thinkseg $(1) -c configs/demo/base.yaml $(4) --seed_everything $(SEED) \
+	--trainer.default_root_dir $(DEMO)/$(2) --model.reasoner.pretrained $(DEMO)/$(3)/hf
+
+data/demo/meta_expressions_valid_.json: | $(INSTALLED)
+	$(BIN)/thinkseg data shapes --root data/demo --preset easy
 
 test: lint types unit  ## run every check: ruff, mypy, pytest with doctests, configs, import arrows
 
