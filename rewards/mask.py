@@ -2,8 +2,6 @@
 
 from typing import Any, ClassVar, Literal
 
-from torch import Tensor
-
 from dialogues.episode import Episode
 from rewards.base import Reward
 from rewards.functional import mask_iou, resize_nearest
@@ -52,10 +50,12 @@ class MaskConsistency(Reward):
             return 0.0 if self.released else None
         if episode.last.answer.keyframe is None:
             return 0.0
-        masks = self._united(episode)
-        if masks is None:
+        rows = self._rows(episode)
+        if self.released and not rows:  # the published worker has nothing to prompt, and fails
             return 0.0
-        target = episode.sample.target(episode.last.mask_frames)
+        if episode.last.masks is None:
+            raise ValueError(f"Expected masks for {episode.sample.key!r}, but the segmenter was not asked")
+        masks, target = episode.last.masks[rows].any(dim=0), episode.sample.target(episode.last.mask_frames)
         if self.released:
             masks, target = resize_nearest(masks, self.canvas), resize_nearest(target, self.canvas)
             ious = mask_iou(masks, target).nan_to_num(1.0)
@@ -64,10 +64,9 @@ class MaskConsistency(Reward):
         ious = mask_iou(masks, target).double()
         return None if ious.isnan().all() else ious.nanmean().item()
 
-    def _united(self, episode: Episode) -> Tensor | None:
+    def _rows(self, episode: Episode) -> list[int]:
+        """Return which boxes of the answer count."""
         if self.matching == "all":
-            return episode.prediction if len(episode.last.answer.boxes) or not self.released else None
+            return list(range(len(episode.last.answer.boxes)))
         matching = match_boxes(episode, self.released, self.canvas)
-        if matching is None or episode.last.masks is None:
-            return None
-        return episode.last.masks[matching.rows].any(dim=0)
+        return [] if matching is None else matching.rows
