@@ -14,7 +14,7 @@ class Exact:
 
 @dataclass(frozen=True)
 class Budget:
-    """Resize a frame so that its area lies in ``[min_pixels, max_pixels]`` and both sides are multiples of ``factor``."""
+    """Resize a frame to an area in ``[min_pixels, max_pixels]`` and sides that are multiples of ``factor``."""
 
     min_pixels: int
     max_pixels: int
