@@ -16,8 +16,8 @@ MIN_SPEED = 0.06
 #: consecutive pairs of frames in which a shape must be in full view for its motion to be known
 _WITNESSED_STEPS = 2
 
-#: wordings of each kind of reasoning, and how a thought gives the reason
-_REASONING = {
+#: by kind of reasoning: how a thought gives the reason, and the wordings of the sentence
+REASONING = {
     "fastest": (
         "is fastest",
         ("the fastest one", "which shape would win a race?", "what is quicker than all the rest?"),
@@ -103,7 +103,7 @@ def _reasoning(scene: Scene, preset: Preset, rng: np.random.Generator) -> Iterat
     for kind in preset.reasoning:
         targets = reasoning_targets(scene, kind)
         if len(targets) == 1:
-            reason, wordings = _REASONING[kind]
+            reason, wordings = REASONING[kind]
             text = wordings[int(rng.integers(min(preset.wordings, len(wordings))))]
             yield Expression(text, "reasoning", targets, reason)
 

@@ -81,14 +81,14 @@ PRESETS = {
     "full": Preset(
         colours=tuple(COLOURS),
         forms=FORMS,
-        radii={"small": (0.08, 0.10), "large": (0.14, 0.18)},
+        radii={"small": (0.07, 0.09), "large": (0.14, 0.18)},
         objects=(3, 5),
         max_speed=0.14,
         crossing=0.3,
         plots={"plain": 0.2, "fastest": 0.2, "turn": 0.2, "still": 0.1, "odd": 0.3},
         distinct_colours=False,
         noise=4,
-        growth=0.25,
+        growth=0.15,
         reasoning=("fastest", "turn", "still", "odd", "leaves", "enters"),
         wordings=3,
         absent=0.4,
@@ -190,7 +190,8 @@ def _draw_shapes(
 ) -> tuple[Shape, ...] | None:
     plot = str(rng.choice(list(preset.plots), p=list(preset.plots.values())))
     looks = _draw_looks(preset, count, plot, rng)
-    hero = int(rng.integers(count))
+    # Nothing may hide a shape whose whole course matters.
+    hero = count - 1 if plot in ("turn", "still") else int(rng.integers(count))
     side = min(size)
     shapes = []
     for n, (colour, form, size_name) in enumerate(looks):

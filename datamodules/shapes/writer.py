@@ -55,7 +55,7 @@ def write_shapes(
         ValueError: if an option is out of range or the shapes do not fit the frames.
     """
     height, width = (size, size) if isinstance(size, int) else size
-    _check(videos, valid_videos, num_frames, min(height, width), sampled_frames)
+    _check(videos, valid_videos, 1 if objects is None else objects, num_frames, min(height, width), sampled_frames)
     tree = _TREES[layout](Path(root), sampled_frames)
     tree.check_new()
     counts: Counter[str] = Counter()
@@ -71,7 +71,7 @@ def write_shapes(
     return dict(counts)
 
 
-def _check(videos: int, valid_videos: int, num_frames: int, size: int, sampled_frames: int) -> None:
+def _check(videos: int, valid_videos: int, objects: int, num_frames: int, size: int, sampled_frames: int) -> None:
     for name, value in locals().items():
         if value < 1:
             raise ValueError(f"Expected `{name}` to be at least 1, but got {value}")

@@ -1,5 +1,6 @@
 """A video segmenter without weights: GrabCut, colour likelihood and optical flow, all of OpenCV."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ class _Clip:
         self.colours: NDArray[np.uint8] = images
         self._bins: dict[int, NDArray[np.intp]] = {}
         self._flows: dict[tuple[int, int], NDArray[np.float32]] = {}
-        self._dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
 
     def bins(self, time: int) -> NDArray[np.intp]:
         """Return the colour bin of each pixel, ``int (h, w)``."""
@@ -147,7 +148,7 @@ class _Clip:
             grid = np.stack(np.meshgrid(np.arange(self.size[1]), np.arange(self.size[0])), axis=-1).astype(np.float32)
             if min(self.size) >= _FLOW_SIDE:
                 now, then = (cv2.cvtColor(self.colours[t], cv2.COLOR_RGB2GRAY) for t in (time, source))
-                grid += self._dis.calc(now, then, None)
+                grid += self._dis.calc(now, then, np.zeros_like(grid))
             self._flows[time, source] = grid
         return self._flows[time, source]
 
@@ -183,7 +184,9 @@ def _grab_cut(image: NDArray[np.uint8], labels: NDArray[np.uint8], iterations: i
         return np.zeros_like(is_object)
     cut = labels.copy()
     cv2.setRNGSeed(0)  # GrabCut clusters colours from random starts
-    cv2.grabCut(image.copy(), cut, None, np.zeros((1, 65)), np.zeros((1, 65)), iterations, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(
+        image.copy(), cut, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), iterations, cv2.GC_INIT_WITH_MASK
+    )
     return np.isin(cut, (cv2.GC_FGD, cv2.GC_PR_FGD))
 
 
@@ -220,11 +223,15 @@ class _Track:
             like: pixels of the object's colours.
             origins: where each pixel was in the frame before.
         """
-        expected = cv2.remap(self.mask.view(np.uint8), origins, None, cv2.INTER_NEAREST).view(bool)
+        expected = cv2.remap(self.mask.view(np.uint8), origins[..., 0], origins[..., 1], cv2.INTER_NEAREST) > 0
         place = self.centre + self.velocity * (self.unseen + 1)
-        best, best_score = None, -np.inf
+        best: Mask | None = None
+        best_score = -np.inf
         count, labels, stats, _ = cv2.connectedComponentsWithStats(like.view(np.uint8))
+        smallest = max(_SMALLEST * self.area, _MIN_PIXELS)
         for n in range(1, count):
+            if stats[n, cv2.CC_STAT_AREA] < smallest:
+                continue
             component = labels == n
             if stats[n, cv2.CC_STAT_AREA] > _MERGED * self.area:
                 component = self._part_of(component, place)
@@ -240,15 +247,15 @@ class _Track:
         return best
 
     def _score(self, candidate: Mask, expected: Mask, place: NDArray[np.float64]) -> float:
-        """Rate a candidate by overlap with where flow expects the object, distance and size; -inf if it cannot be it."""
+        """Rate a candidate by size, overlap with what flow expects, and distance; -inf if it cannot be the object."""
         area = float(candidate.sum())
         if area < max(_SMALLEST * self.area, _MIN_PIXELS):
             return -np.inf
         overlap = float((candidate & expected).sum()) / self.area
-        distance = float(np.linalg.norm(_centre(candidate) - place)) / max(candidate.shape)
+        distance = float(np.linalg.norm(_centre(candidate) - place) / max(candidate.shape))
         if overlap == 0 and distance > _GATE * (self.unseen + 1):
             return -np.inf
-        return overlap - distance - 0.2 * abs(np.log(area / self.area))
+        return overlap - distance - 0.2 * abs(math.log(area / self.area))
 
     def _part_of(self, component: Mask, place: NDArray[np.float64]) -> Mask:
         """Return the part of a merged component that the object's last whole outline covers best near ``place``."""
@@ -261,7 +268,8 @@ class _Track:
         top, left = np.unravel_index(int(np.argmax(covered - away / max(component.shape))), covered.shape)
         placed = np.zeros(padded.shape, bool)
         placed[top : top + height, left : left + width] = self.outline
-        return component & placed[height : height + rows, width : width + columns]
+        part: Mask = component & placed[height : height + rows, width : width + columns]
+        return part
 
 
 def _centre(mask: Mask) -> NDArray[np.float64]:
