@@ -20,7 +20,7 @@ def declare_missing_operators() -> bool:
         True if operators had to be declared, False if torchvision imports by itself (or is not installed).
     """
     try:
-        import torchvision  # noqa: F401
+        import torchvision
     except ModuleNotFoundError:
         return False
     except RuntimeError as error:
