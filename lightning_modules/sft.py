@@ -1,6 +1,7 @@
 """Supervised fine-tuning on chains of thought."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -20,7 +21,7 @@ class SFTModule(TrainingModule):
     def training_step(self, batch: list[VideoSample], batch_idx: int) -> None:
         """Take one step on a batch."""
         with self._phase("update"):
-            episodes = [self._episode(sample) for sample in batch]
+            episodes = [episode for sample in batch for episode in self._episodes(sample)]
             self._step(episodes, self._losses(episodes))
 
     def _losses(self, episodes: Sequence[Episode]) -> Iterator[Tensor]:
@@ -30,12 +31,14 @@ class SFTModule(TrainingModule):
             # Gradients are averaged over ranks, so each rank's share is scaled by their number.
             yield -output.logprobs.sum() * (self.trainer.world_size / tokens)
 
-    def _episode(self, sample: VideoSample) -> Episode:
-        conversation = sample.meta.get("conversation")
-        if not isinstance(conversation, Conversation):
-            raise TypeError(
-                f"Expected {sample.key!r} to hold a conversation, but got {conversation!r}: use a ConversationDataset"
-            )
+    def _episodes(self, sample: VideoSample) -> list[Episode]:
+        """Return an episode for each conversation about a sample; consecutive ones share its frames."""
+        conversations = sample.meta.get("conversations")
+        if not conversations:
+            raise ValueError(f"Expected conversations about {sample.key!r}, but got none: use a ConversationDataset")
+        return [self._episode(replace(sample, expression=each.expression), each) for each in conversations]
+
+    def _episode(self, sample: VideoSample, conversation: Conversation) -> Episode:
         chat = self.dialogue.ask(sample, range(sample.num_frames))
         answer = Answer(conversation.thinking, conversation.keyframe, conversation.boxes)
         completion = self.reasoner.encode(self.dialogue.write(answer, chat))

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -22,11 +22,15 @@ class HFExport(Callback):
         folder: within the run folder, or absolute.
         best: export the weights of the best checkpoint, if a ``ModelCheckpoint`` with a monitor has kept one; the
             module gets its last weights back afterwards. Otherwise, and if there is none, the last weights.
+        dtype: of the exported weights; as they are trained if None.
     """
 
-    def __init__(self, folder: str = "hf", best: bool = True) -> None:
+    def __init__(
+        self, folder: str = "hf", best: bool = True, dtype: Literal["float32", "bfloat16"] | None = None
+    ) -> None:
         self.folder = folder
         self.best = best
+        self.dtype = dtype
         self._path = Path()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -39,10 +43,10 @@ class HFExport(Callback):
             return
         checkpoint = best_checkpoint(trainer) if self.best else None
         if checkpoint is None:
-            pl_module.reasoner.save_pretrained(self._path)
+            pl_module.reasoner.save_pretrained(self._path, self.dtype)
         else:
             with _weights_of(checkpoint, pl_module):
-                pl_module.reasoner.save_pretrained(self._path)
+                pl_module.reasoner.save_pretrained(self._path, self.dtype)
         logger.info("Exported %s to '%s'", "the last weights" if checkpoint is None else f"'{checkpoint}'", self._path)
 
 

@@ -90,6 +90,6 @@ class Reasoner(nn.Module, ABC):
         raise NotImplementedError(f"{type(self).__name__} has no reference policy")
         yield
 
-    def save_pretrained(self, folder: Path) -> None:
-        """Write a folder that opens in plain transformers."""
+    def save_pretrained(self, folder: Path, dtype: str | None = None) -> None:
+        """Write a folder that opens in plain transformers, with weights of ``dtype`` if that is given."""
         raise NotImplementedError(f"{type(self).__name__} has no weights to save")

@@ -177,9 +177,11 @@ class QwenVL(Reasoner):
         blank = torch.zeros(mask.shape, device=self.device)
         return PolicyOutput(blank.masked_scatter(mask, scores), mask, blank.masked_scatter(mask, entropy))
 
-    def save_pretrained(self, folder: Path) -> None:
+    def save_pretrained(self, folder: Path, dtype: str | None = None) -> None:
         """Write weights (adapters merged), configuration and processor as a Hugging Face folder."""
         model = deepcopy(self.model).merge_and_unload() if self.lora is not None else self.model
+        if dtype is not None:
+            model = deepcopy(model).to(getattr(torch, dtype))
         model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
 

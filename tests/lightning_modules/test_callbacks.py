@@ -39,7 +39,7 @@ class Weight(torch.nn.Module):
         super().__init__()
         self.value = torch.nn.Parameter(torch.zeros(()))
 
-    def save_pretrained(self, folder: Path):
+    def save_pretrained(self, folder: Path, dtype: str | None = None):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "value").write_text(str(self.value.item()))
 

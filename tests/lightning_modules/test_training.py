@@ -46,7 +46,10 @@ def conversations(count: int = 2) -> list[VideoSample]:
     videos = samples(count)
     for index, video in enumerate(videos):
         time = index % 3
-        video.meta["conversation"] = Conversation("It moves. " * (index + 1), time, video.boxes(time).double())
+        video.meta["conversations"] = [
+            Conversation("the square", "It moves. " * (index + 1), time, video.boxes(time).double()),
+            Conversation("what is white?", "It stays.", 0, video.boxes(0).double()),
+        ]
     return videos
 
 
@@ -186,7 +189,8 @@ def test_sft_learns_to_repeat(folder, tmp_path):
     last = fit(module, videos, tmp_path, steps=40)["loss"]
     assert last < 0.5 * first
     # The likelihood of assistant tokens alone: prompts are long, and none of them is predicted.
-    episodes = [module._episode(video) for video in videos]
+    episodes = [episode for video in videos for episode in module._episodes(video)]
+    assert [episode.sample.expression for episode in episodes] == ["the square", "what is white?"] * 2
     output = module.reasoner.logprobs(episodes)
     assert output.mask.sum() == sum(len(episode.last.completion.token_ids) for episode in episodes)
 
@@ -204,7 +208,7 @@ def test_sft_does_not_depend_on_the_micro_batch(folder, tmp_path, size):
 
 
 def test_sft_wants_conversations(folder, tmp_path):
-    with pytest.raises(TypeError, match="use a ConversationDataset"):
+    with pytest.raises(ValueError, match="use a ConversationDataset"):
         fit(SFTModule(reasoner=qwen(folder), **parts()), samples(), tmp_path)
 
 

@@ -242,6 +242,13 @@ def test_saved_folder_opens_in_plain_transformers(folder, tmp_path, lora):
     assert all(parameter.requires_grad for parameter in reasoner.parameters()) == (lora is None)
 
 
+def test_weights_can_be_saved_smaller(reasoner, tmp_path):
+    reasoner.save_pretrained(tmp_path, "bfloat16")
+    saved = AutoModelForImageTextToText.from_pretrained(tmp_path, dtype="auto")
+    assert saved.dtype == torch.bfloat16
+    assert all(parameter.dtype == torch.float32 for parameter in reasoner.parameters())
+
+
 def test_frozen_tower_has_no_gradient(folder):
     reasoner = QwenVL(str(folder), dtype="float32", freeze_vision=True, gradient_checkpointing=True)
     reasoner.configure()
