@@ -23,6 +23,8 @@ _SURROUNDINGS = 0.5
 _BINS = 12
 #: a pixel is like the object if its colour is so many times as likely on the object as off it
 _RATIO = 4.0
+#: colour decides only if so much of the object is of its colours; otherwise flow alone carries the mask
+_TELLING = 0.25
 #: DIS flow needs 11 pixels a side
 _FLOW_SIDE = 16
 #: a component smaller than this fraction of the object is something else …
@@ -39,8 +41,8 @@ class ClassicSegmenter(Segmenter):
     On the prompted frame GrabCut separates the object from what surrounds its box. From there the object is followed
     frame by frame in both directions: pixels whose colour is likelier on the object than off it form components, and
     the component that fits best where flow and constant velocity expect the object is the object. If none fits it is
-    absent, and sought again in the next frame, ever further from where it was last seen. Each object is followed
-    alone, so masks of one prompt may overlap.
+    absent, and sought again in the next frame, ever further from where it was last seen. Where the object has no
+    colours of its own, flow alone carries its mask. Each object is followed alone, so masks of one prompt may overlap.
 
     It is made for few objects of plain colours on a plain background: the toy benchmark. It stands in for SAM2 where
     there are no weights and no GPU.
@@ -197,10 +199,15 @@ def _follow(clip: _Clip, frame: int, seed: Mask, times: Sequence[int]) -> dict[i
         return dict.fromkeys((*times, frame), seed)
     on, off = (np.bincount(clip.bins(frame)[where], minlength=_BINS**3) + 1e-3 for where in (seed, ~seed))
     is_like = on / on.sum() > _RATIO * off / off.sum()
+    is_telling = is_like[clip.bins(frame)][seed].mean() >= _TELLING
     for step, last in ((1, max(times, default=frame)), (-1, min(times, default=frame))):
         track = _Track(seed)
         for time in range(frame + step, last + step, step):
-            found[time] = track.advance(is_like[clip.bins(time)], clip.origins(time, time - step))
+            origins = clip.origins(time, time - step)
+            if is_telling:
+                found[time] = track.advance(is_like[clip.bins(time)], origins)
+            else:
+                found[time] = _carried(found[time - step], origins)
     return found
 
 
@@ -210,6 +217,7 @@ class _Track:
     def __init__(self, seed: Mask) -> None:
         self.mask = seed
         self.area = float(seed.sum())
+        self.smallest = max(_SMALLEST * self.area, _MIN_PIXELS)
         self.centre = _centre(seed)
         rows, columns = np.flatnonzero(seed.any(axis=1)), np.flatnonzero(seed.any(axis=0))
         self.outline = seed[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -223,21 +231,14 @@ class _Track:
             like: pixels of the object's colours.
             origins: where each pixel was in the frame before.
         """
-        expected = cv2.remap(self.mask.view(np.uint8), origins[..., 0], origins[..., 1], cv2.INTER_NEAREST) > 0
+        expected = _carried(self.mask, origins)
         place = self.centre + self.velocity * (self.unseen + 1)
         best: Mask | None = None
         best_score = -np.inf
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(like.view(np.uint8))
-        smallest = max(_SMALLEST * self.area, _MIN_PIXELS)
-        for n in range(1, count):
-            if stats[n, cv2.CC_STAT_AREA] < smallest:
-                continue
-            component = labels == n
-            if stats[n, cv2.CC_STAT_AREA] > _MERGED * self.area:
-                component = self._part_of(component, place)
-            score = self._score(component, expected, place)
+        for candidate in self._candidates(like, place):
+            score = self._score(candidate, expected, place)
             if score > best_score:
-                best, best_score = component, score
+                best, best_score = candidate, score
         if best is None:
             self.unseen += 1
             return np.zeros_like(like)
@@ -246,10 +247,19 @@ class _Track:
         self.mask, self.centre, self.unseen = best, centre, 0
         return best
 
+    def _candidates(self, like: Mask, place: NDArray[np.float64]) -> Iterator[Mask]:
+        """Yield what the object may be: each component that is large enough, or its part of a merged one."""
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(like.view(np.uint8))
+        sizes = stats[:, cv2.CC_STAT_AREA]
+        for n in np.flatnonzero(sizes >= self.smallest):
+            if n > 0:  # the background
+                component = labels == n
+                yield self._part_of(component, place) if sizes[n] > _MERGED * self.area else component
+
     def _score(self, candidate: Mask, expected: Mask, place: NDArray[np.float64]) -> float:
         """Rate a candidate by size, overlap with what flow expects, and distance; -inf if it cannot be the object."""
         area = float(candidate.sum())
-        if area < max(_SMALLEST * self.area, _MIN_PIXELS):
+        if area < self.smallest:
             return -np.inf
         overlap = float((candidate & expected).sum()) / self.area
         distance = float(np.linalg.norm(_centre(candidate) - place) / max(candidate.shape))
@@ -270,6 +280,11 @@ class _Track:
         placed[top : top + height, left : left + width] = self.outline
         part: Mask = component & placed[height : height + rows, width : width + columns]
         return part
+
+
+def _carried(mask: Mask, origins: NDArray[np.float32]) -> Mask:
+    """Return the mask where flow takes it, ``bool (h, w)``."""
+    return np.asarray(cv2.remap(mask.view(np.uint8), origins[..., 0], origins[..., 1], cv2.INTER_NEAREST) > 0)
 
 
 def _centre(mask: Mask) -> NDArray[np.float64]:
