@@ -7,9 +7,8 @@ from torch import Tensor
 def to_canvas(boxes: Tensor, size: tuple[int, int], canvas: float) -> Tensor:
     """Convert canonical boxes to a square canvas, in Veason-R1's convention.
 
-    With ``s = canvas / extent`` of the axis, the first edge ``c1 = x1 * s + 0.5`` and the last ``c2 = (x2 - 1) * s + 0.5``:
-    the canvas names the first and the last covered pixel, each at its centre, whereas canonical boxes are half-open.
-    Neither rounded nor clipped.
+    ``c1 = x1 * s + 0.5`` and ``c2 = (x2 - 1) * s + 0.5`` with ``s = canvas / extent`` of the axis: the canvas names the
+    first and the last covered pixel, whereas canonical boxes are half-open. Neither rounded nor clipped.
 
     Args:
         boxes: ``(M, 4)`` xyxy in pixels of the frame, half-open.

@@ -1,0 +1,105 @@
+"""Datasets of one JSON of expressions and one of run-length masks, the layout ReVOS and MeViS share."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from datamodules.dataset import VideoDataset, VideoRecord, read_json
+from datamodules.errors import BadSampleError
+from datamodules.masks import RLE, MaskReader
+
+
+class MaskDictDataset(VideoDataset):
+    """Videos as folders of JPEGs, expressions in one JSON, masks in another. A subclass says where.
+
+    The expressions are ``{"videos": {video: {"frames": [name], "expressions": {id: {"exp": str, "anno_id": [int]}}}}}``
+    and the masks ``{anno_id: [RLE or null at each frame in sorted order]}``.
+    """
+
+    @property
+    @abstractmethod
+    def expressions_file(self) -> Path:
+        """The JSON of expressions."""
+
+    @property
+    @abstractmethod
+    def masks_file(self) -> Path | None:
+        """The JSON of masks, or None where they are hidden."""
+
+    @property
+    def files(self) -> list[Path]:
+        """Files and folders without which the dataset cannot be read."""
+        return [path for path in (self.images, self.expressions_file, self.masks_file) if path is not None]
+
+    def records(self) -> Iterator[VideoRecord]:
+        """Return every expression, in the order of the file.
+
+        Raises:
+            ValueError: if the file has another layout.
+        """
+        for video_id, video in self.videos.items():
+            names = tuple(sorted(video["frames"]))
+            for expression_id, expression in video["expressions"].items():
+                try:
+                    yield self.record(video_id, expression_id, expression, names)
+                except (KeyError, TypeError, ValueError) as error:
+                    raise ValueError(
+                        f"Expected expression {expression_id!r} of {video_id!r} in `{self.expressions_file}` to have "
+                        f"`exp` and, with masks, `anno_id`, but got {expression!r} ({error})"
+                    ) from error
+
+    def record(
+        self, video_id: str, expression_id: str, expression: dict[str, Any], names: tuple[str, ...]
+    ) -> VideoRecord:
+        """Return the record of one expression."""
+        annotation = None if self.masks_file is None else tuple(str(name) for name in expression["anno_id"])
+        return VideoRecord(video_id, expression_id, str(expression["exp"]), names, annotation=annotation)
+
+    @property
+    def videos(self) -> dict[str, Any]:
+        """The videos of the JSON of expressions, checked.
+
+        Raises:
+            ValueError: if the file has another layout.
+        """
+        content = read_json(self.expressions_file)
+        videos = content.get("videos") if isinstance(content, dict) else None
+        if not isinstance(videos, dict):
+            raise ValueError(f"Expected `{self.expressions_file}` to hold an object with `videos`, but got none")
+        for name, video in videos.items():
+            match video:
+                case {"frames": [*frames], "expressions": {}} if all(isinstance(frame, str) for frame in frames):
+                    continue
+            raise ValueError(
+                f"Expected video {name!r} in `{self.expressions_file}` to have `frames` (a list of names) and "
+                f"`expressions` (an object), but got {str(video)[:200]}"
+            )
+        return videos
+
+    def masks(self, record: VideoRecord) -> MaskReader | None:
+        """Return the reader of all frames' masks, or None where they are hidden.
+
+        Raises:
+            BadSampleError: if an annotation is missing or does not fit the video.
+        """
+        if self.masks_file is None:
+            return None
+        tracks = [self.track(name, record) for name in record.annotation]
+        return MaskReader(tracks, self.frames(record).size, len(record.frame_names), record.key)
+
+    def track(self, annotation_id: str, record: VideoRecord) -> list[RLE | None]:
+        """Return the masks of one object.
+
+        Raises:
+            BadSampleError: if there is no such annotation.
+        """
+        assert self.masks_file is not None
+        tracks = read_json(self.masks_file)
+        if annotation_id not in tracks:
+            raise BadSampleError(
+                f"{record.key!r} in `{self.expressions_file}`: expected annotation {annotation_id!r} in "
+                f"`{self.masks_file}`, but it has none of that name",
+                "unknown annotation",
+            )
+        return tracks[annotation_id]  # type: ignore[no-any-return]

@@ -1,0 +1,119 @@
+"""ReVOS: referring and reasoning expressions about videos."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from datamodules.dataset import VideoRecord, read_json
+from datamodules.errors import BadSampleError
+from datamodules.mask_dict import MaskDictDataset
+from datamodules.masks import MaskReader, UnionReader
+from datamodules.sampling import FrameSelection
+
+#: the groups of expressions by ``type_id``; absent: nothing in the video answers to the expression
+GROUPS = ("referring", "reasoning", "absent")
+
+
+class ReVOS(MaskDictDataset):
+    """ReVOS: 1,042 videos (626 train, 416 valid) and 35,074 expressions, referring, reasoning and without a target.
+
+    Dataset format::
+
+        root/JPEGImages/<video>/<frame>.jpg        the name of a video may contain slashes
+        root/meta_expressions_train_.json          and meta_expressions_valid_.json
+        root/mask_dict.json                        masks of both splits
+        root/mask_dict_foreground.json             union of all annotated objects, for the metric R; may be missing
+
+    Args:
+        root: folder of the dataset.
+        split: ``train`` or ``valid``.
+        selection: which frames make a sample; default every one.
+        groups: groups to keep, of ``referring``, ``reasoning`` and ``absent``. None keeps the first two in the training
+            split, as Veason-R1 trains, and all of them in the other.
+        expressions: name of another file of expressions below ``root``: Veason-R1 trains on
+            ``meta_expressions_train_select.json``.
+        on_bad_sample: what to do with a sample that cannot be used.
+        seed: source of every random choice, with epoch and index.
+
+    Reference:
+        VISA: Reasoning Video Object Segmentation via Large Language Models (ECCV 2024), https://github.com/cilinyan/ReVOS-api
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: Literal["train", "valid"] = "train",
+        selection: FrameSelection | None = None,
+        groups: Sequence[str] | None = None,
+        expressions: str | None = None,
+        on_bad_sample: Literal["error", "skip"] = "error",
+        seed: int = 0,
+    ) -> None:
+        if split not in ("train", "valid"):
+            raise ValueError(f"Expected `split` of ReVOS to be 'train' or 'valid', but got {split!r}")
+        if groups is None and split == "train":
+            groups = ("referring", "reasoning")
+        if unknown := set(groups or ()) - set(GROUPS):
+            raise ValueError(f"Expected `groups` of ReVOS to be of {list(GROUPS)}, but got {sorted(unknown)}")
+        super().__init__(root, split, selection, groups, on_bad_sample, seed)
+        self.expressions = expressions or f"meta_expressions_{split}_.json"
+
+    @property
+    def expressions_file(self) -> Path:
+        """The JSON of expressions."""
+        return self.root / self.expressions
+
+    @property
+    def masks_file(self) -> Path:
+        """The JSON of masks."""
+        return self.root / "mask_dict.json"
+
+    def record(
+        self, video_id: str, expression_id: str, expression: dict[str, Any], names: tuple[str, ...]
+    ) -> VideoRecord:
+        """Return the record of one expression, with its group."""
+        annotation = tuple(str(name) for name in expression["anno_id"])
+        group = GROUPS[("0", "1", "2").index(str(expression["type_id"]))]
+        return VideoRecord(video_id, expression_id, str(expression["exp"]), names, group, annotation)
+
+    def foreground(self, record: VideoRecord) -> UnionReader:
+        """Return the union of every object that any expression of the video names.
+
+        It is read from ``mask_dict_foreground.json`` where that has the video, and else made from its definition.
+
+        Raises:
+            BadSampleError: if it does not fit the video.
+        """
+        stored = self._foreground.get(record.video_id)
+        if stored is None:
+            tracks = [self.track(name, record) for name in self._annotations[record.video_id]]
+        else:
+            tracks = [_masks(stored, record)]
+        return UnionReader(
+            MaskReader(tracks, self.frames(record).size, len(record.frame_names), f"{record.key} foreground")
+        )
+
+    @property
+    def _foreground(self) -> dict[str, Any]:
+        path = self.root / "mask_dict_foreground.json"
+        return read_json(path) if path.exists() else {}
+
+    @cached_property
+    def _annotations(self) -> dict[str, list[str]]:
+        """Names of the objects of each video, in the order in which expressions name them."""
+        return {
+            video_id: list(
+                dict.fromkeys(str(name) for each in video["expressions"].values() for name in each["anno_id"])
+            )
+            for video_id, video in self.videos.items()
+        }
+
+
+def _masks(stored: Any, record: VideoRecord) -> Any:
+    if isinstance(stored, dict) and "masks_rle" in stored:
+        return stored["masks_rle"]
+    raise BadSampleError(
+        f"{record.key!r}: expected `masks_rle` in `mask_dict_foreground.json`, but got {str(stored)[:80]}",
+        "malformed mask",
+    )
