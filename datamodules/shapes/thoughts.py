@@ -13,6 +13,7 @@ from datamodules.canvas import to_canvas
 from datamodules.sampling import StridedThroughAnchor, largest
 from datamodules.shapes.expressions import Expression, plural
 from datamodules.shapes.scenes import Scene
+from datamodules.structures import tight_boxes
 
 #: side of the square canvas on which Veason-R1 names boxes
 CANVAS = 560
@@ -50,8 +51,8 @@ def conversation_records(
         keyframe = max(frame_ids, key=lambda time: areas[time])
         if areas[keyframe] == 0:
             continue
-        boxes = _boxes(masks[:, keyframe])
-        on_canvas = to_canvas(torch.tensor(boxes), scene.labels.shape[1:], CANVAS)
+        boxes = tight_boxes(torch.from_numpy(masks[:, keyframe]))
+        on_canvas = to_canvas(boxes, scene.labels.shape[1:], CANVAS)
         answer = json.dumps({"keyframe_timestamp": keyframe, "bbox_2d_list": _rounded(on_canvas)})
         thought = f"<think>{_thought(scene, expression, frame_ids, keyframe)}</think>"
         solution = f"<answer>{answer}</answer>"
@@ -109,19 +110,9 @@ def _motion(scene: Scene, target: int, frame_ids: list[int]) -> str:
 
 def _place(mask: NDArray[np.bool_]) -> str:
     """Say in which ninth of the frame the centre of a mask's box lies."""
-    ((x1, y1, x2, y2),) = _boxes(mask[None])
+    ((x1, y1, x2, y2),) = tight_boxes(torch.from_numpy(mask)[None]).tolist()
     height, width = mask.shape
     return f"{_ROWS[int(1.5 * (y1 + y2) / height)]} {_COLUMNS[int(1.5 * (x1 + x2) / width)]}"
-
-
-def _boxes(masks: NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:
-    """Return the tight half-open box of each mask that is not empty."""
-    boxes = []
-    for mask in masks:
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        if len(rows):
-            boxes.append((int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1))
-    return boxes
 
 
 def _rounded(boxes: torch.Tensor) -> list[list[float]]:

@@ -1,8 +1,10 @@
 """The toy benchmark on disk: true trees, true conversations, and the same bytes for the same seed."""
 
 import hashlib
+import itertools
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules import ConversationDataset, DatasetNotFoundError, MeViS, ReVOS
+from datamodules import ConversationDataset, DatasetNotFoundError, MeViS, ReVOS, VideoSample
 from datamodules.canvas import to_canvas
 from datamodules.masks import decode_rle
 from datamodules.sampling import StridedThroughAnchor
@@ -87,41 +89,48 @@ def test_mevis_reads_it(tmp_path: Path) -> None:
     assert len(load(tmp_path / "train" / "conversations.json")) == counts["train/conversations"]
 
 
-def test_conversations_say_the_truth(full: Path) -> None:
-    dataset = ConversationDataset(ReVOS(full, split="train"))
-    records = load(full / "conversations.json")
-    assert len(dataset) == len(records)
-    for index in range(0, len(dataset), 3):
-        sample, record = dataset[index], records[index]
-        spoken = sample.meta["conversation"]
-        areas = sample.target().sum(dim=(1, 2))
-        assert areas[spoken.keyframe] == areas.max()
-        boxes = sample.boxes(spoken.keyframe)
-        assert torch.allclose(spoken.boxes.float(), boxes, atol=0.01)
+def spoken(root: Path) -> Iterator[tuple[dict[str, Any], VideoSample, dict[str, Any]]]:
+    """Each conversation, the whole sample it is about, and its answer."""
+    dataset = ReVOS(root, split="train")
+    index = {(record.video_id, record.expression_id): number for number, record in enumerate(dataset.index)}
+    for record in load(root / "conversations.json"):
         answer = json.loads(record["solution"].removeprefix("<answer>").removesuffix("</answer>"))
-        rounded = [[round(float(c), 2) for c in box] for box in to_canvas(boxes, SIZE, 560)]
-        assert answer == {"keyframe_timestamp": record["frame_ids"][spoken.keyframe], "bbox_2d_list": rounded}
-        assert f"largest at {answer['keyframe_timestamp']}s" in spoken.thinking
-        row, column = spoken.thinking.split("Step 3: ")[1].removesuffix(".").split(" and ")[0].split()
+        yield record, dataset[index[record["video"], record["exp_id"]]], answer
+
+
+def test_conversations_say_the_truth(full: Path) -> None:
+    for record, sample, answer in itertools.islice(spoken(full), 0, None, 3):
+        keyframe, thought = answer["keyframe_timestamp"], record["CoT"].removesuffix(".</think>")
+        assert sample.expression == record["exp"]
+        areas = {time: int(sample.target([time]).sum()) for time in record["frame_ids"]}
+        assert keyframe == max(areas, key=lambda time: (areas[time], -time))
+        boxes = sample.boxes(keyframe)
+        assert answer["bbox_2d_list"] == [[round(float(c), 2) for c in box] for box in to_canvas(boxes, SIZE, 560)]
+        assert f"Step 2: largest at {keyframe}s." in thought
+        row, column = thought.split("Step 3: ")[1].split(" and ")[0].split()
         x, y = (float(boxes[0, axis] + boxes[0, axis + 2]) / 2 / SIZE[1 - axis] for axis in (0, 1))
         assert ("upper", "middle", "lower")[int(3 * y)] == row
         assert ("left", "center", "right")[int(3 * x)] == column
 
 
 def test_thoughts_name_motions_that_are_true(full: Path) -> None:
-    dataset = ConversationDataset(ReVOS(full, split="train"))
-    directions = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+    directions = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0)}
     moved = 0
-    for index in range(0, len(dataset), 2):
-        sample = dataset[index]
-        words = sample.meta["conversation"].thinking.split(".")[0].split()
-        if words[-2] == "moves":
-            # Cut off by the border, a box moves less than its shape, but not the other way.
-            boxes = [sample.boxes(t)[0] for t in range(sample.num_frames) if len(sample.boxes(t))]
-            moves = torch.stack([boxes[-1] - boxes[0]]).reshape(2, 2).sum(dim=0)
-            assert float(moves @ torch.tensor(directions[words[-1]]).float()) > 0, sample.key
+    for record, sample, _ in itertools.islice(spoken(full), 0, None, 2):
+        *_, verb, direction = record["CoT"].split(".")[0].split()
+        if verb == "moves":
+            # Where the border cuts a box it moves less than its shape, but never the other way.
+            boxes = [sample.boxes(time)[0] for time in record["frame_ids"] if len(sample.boxes(time))]
+            move = (boxes[-1] - boxes[0]).reshape(2, 2).sum(dim=0)
+            assert float(move @ torch.tensor(directions[direction])) > 0, sample.key
             moved += 1
     assert moved > 20
+
+
+def test_conversations_can_be_imitated(easy: Path) -> None:
+    dataset = ConversationDataset(ReVOS(easy, split="train"))
+    assert len(dataset) > 0
+    assert all(dataset[number].num_frames == 3 for number in range(len(dataset)))
 
 
 def test_thoughts_are_short(easy: Path) -> None:
