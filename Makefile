@@ -1,7 +1,7 @@
 # `make demo` and `make test` need Python >= 3.11 and make; everything else goes into .venv.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint types unit quick
+.PHONY: help install demo warm test lint types unit quick
 
 # Seed and folder of the demo: make demo SEED=1 DEMO=runs/demo1
 SEED ?= 0
@@ -44,22 +44,43 @@ $(INSTALLED): setup.cfg pyproject.toml constraints/cpu.txt | $(BIN)/python
 
 install: $(INSTALLED)  ## create .venv and install what is missing
 
-demo: $(INSTALLED) data/demo/meta_expressions_valid_.json  ## train and test on the toy benchmark, and print a table
+demo: $(INSTALLED) data/demo/meta_expressions_valid_.json data/demo_test/meta_expressions_valid_.json  ## train and test on the toy benchmark, and print a table
 	$(BIN)/thinkseg model -c configs/demo/model.yaml --seed $(SEED) --out $(DEMO)/untrained/hf
-	$(call stage,test,untrained,untrained)
-	$(call stage,fit,sft,untrained,-c configs/demo/sft.yaml) --data.seed $(SEED)
-	$(call stage,test,sft,sft)
-	$(call stage,fit,grpo,sft,-c configs/demo/grpo.yaml) --data.seed $(SEED) --model.seed $(SEED)
-	$(call stage,test,grpo,grpo)
+	$(call stage,test,untrained,$(DEMO)/untrained)
+	$(call stage,fit,sft,assets/warm_start,-c configs/demo/sft.yaml) --data.seed $(SEED)
+	$(call stage,test,sft,$(DEMO)/sft)
+	$(call stage,fit,grpo,$(DEMO)/sft,-c configs/demo/grpo.yaml) --data.seed $(SEED) --model.seed $(SEED)
+	$(call stage,test,grpo,$(DEMO)/grpo)
 	@$(BIN)/thinkseg compare $(foreach run,untrained sft grpo,$(run)=$(DEMO)/$(run)/test.json) --out $(DEMO)/summary.json
 	@echo "pictures: $(DEMO)/grpo/pictures; curves: $(BIN)/tensorboard --logdir $(DEMO)"
 
-# A stage of the demo: command, its run's name, the run whose model it starts from, its own configuration.
+warm: $(INSTALLED) data/warm_one/meta_expressions_valid_.json data/warm_two/meta_expressions_valid_.json  ## make assets/warm_start anew: what the demo's fine-tuning starts from
+	$(BIN)/thinkseg model -c configs/demo/model.yaml --out runs/warm/untrained/hf
+	$(call stage,fit,one,runs/warm/untrained,$(WARM)) --trainer.max_steps 1200 --model.optimizer.decay_steps 0 \
+	    --data.train.dataset.root data/warm_one
+	$(call stage,fit,two,runs/warm/one,$(WARM))
+	cp -r runs/warm/two/hf assets/warm_start
+
+warm: DEMO := runs/warm
+WARM := -c configs/demo/sft.yaml -c configs/demo/warm_start.yaml
+
+# A stage: command, its run's name, the folder whose model it starts from, its own configuration.
 stage = $(BIN)/thinkseg $(1) -c configs/demo/base.yaml $(4) --seed_everything $(SEED) \
-	--trainer.default_root_dir $(DEMO)/$(2) --model.reasoner.pretrained $(DEMO)/$(3)/hf
+	--trainer.default_root_dir $(DEMO)/$(2) --model.reasoner.pretrained $(3)/hf
 
 data/demo/meta_expressions_valid_.json: | $(INSTALLED)
-	$(BIN)/thinkseg data shapes --root data/demo --preset easy
+	$(call shapes,--objects 2 --videos 1500 --valid_videos 24 --seed 0)
+
+data/demo_test/meta_expressions_valid_.json: | $(INSTALLED)
+	$(call shapes,--objects 2 --videos 1 --valid_videos 150 --seed 1)
+
+data/warm_one/meta_expressions_valid_.json: | $(INSTALLED)
+	$(call shapes,--objects 1 --videos 1200 --valid_videos 1 --seed 1000 --sampled_frames 1)
+
+data/warm_two/meta_expressions_valid_.json: | $(INSTALLED)
+	$(call shapes,--objects 2 --videos 3000 --valid_videos 1 --seed 2000 --sampled_frames 1)
+
+shapes = $(BIN)/thinkseg data shapes --root $(@D) --preset easy $(1)
 
 test: lint types unit  ## run every check: ruff, mypy, pytest with doctests, configs, import arrows
 

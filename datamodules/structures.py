@@ -117,9 +117,7 @@ class VideoSample:
 
         Objects that are absent at ``time`` have no row, so M can be 0.
         """
-        masks = self._annotation().at(time)
-        boxes = [_extent(mask) for mask in masks if mask.any()]
-        return torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+        return tight_boxes(self._annotation().at(time))
 
     def select(self, index: Sequence[int]) -> "VideoSample":
         """Return the sample restricted to the frames at ``index``, in that order."""
@@ -138,6 +136,12 @@ class VideoSample:
         if self.masks is None:
             raise ValueError(f"Expected masks for {self.key!r}, but its annotation is hidden; use `predict` instead")
         return self.masks
+
+
+def tight_boxes(masks: Tensor) -> Tensor:
+    """Return the box of each plane of ``bool (N, H, W)`` that is not empty, ``float32 (M, 4)`` xyxy, half-open."""
+    boxes = [_extent(mask) for mask in masks if mask.any()]
+    return torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
 
 
 def _extent(mask: Tensor) -> tuple[int, int, int, int]:
