@@ -1,0 +1,161 @@
+"""What every dataset keeps, over all writers of `tests.builders`, and what each has of its own."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL.ImageFile import ImageFile
+
+from datamodules import DatasetNotFoundError, MeViS, OwnVideos, ReVOS, StridedThroughAnchor
+from datamodules.dataset import read_json
+from tests.builders import two_squares, write_json, write_mevis, write_own_videos, write_revos
+
+WRITERS = {ReVOS: write_revos, MeViS: write_mevis, OwnVideos: write_own_videos}
+
+
+@pytest.fixture(scope="module", params=WRITERS, ids=lambda kind: kind.__name__)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def root(kind, tmp_path_factory):
+    return WRITERS[kind](tmp_path_factory.mktemp(kind.__name__))
+
+
+def test_samples(kind, root):
+    dataset = kind(root)
+    masks = two_squares()
+    assert len(dataset) == 6
+    for sample in (dataset[index] for index in range(6)):
+        assert sample.frame_ids == list(range(6))
+        assert sample.meta["frame_names"] == [f"{time:05d}" for time in range(6)]
+        assert sample.meta["dataset"] == kind.__name__
+        assert sample.frames.stack().shape == (6, 3, 32, 32)
+        # the frames show the objects, whatever was compressed
+        seen = sample.frames.stack().float().mean(dim=1) > 140
+        assert (seen ^ masks.any(dim=0)).float().mean() < 0.02
+    mover = dataset[0]
+    assert mover.expression == "The mover."
+    assert torch.equal(mover.masks.stack(), masks[:1])
+    assert mover.boxes(3).tolist() == [[6, 4, 14, 12]]
+
+
+def test_several_objects(kind, root):
+    both = next(sample for sample in kind(root) if sample.expression == "both squares")
+    assert torch.equal(both.masks.stack(), two_squares())
+    assert torch.equal(both.target([5]), two_squares()[:, [5]].any(dim=0))
+
+
+def test_nothing_is_read_before_it_is_asked_for(kind, root, tmp_path, monkeypatch):
+    """Constructing reads nothing, indexing no picture, drawing no picture but headers, frame 2 only frame 2."""
+    kind(tmp_path / "absent")
+    dataset = kind(root, selection=StridedThroughAnchor(num_frames=3))
+    loaded = []
+    load = ImageFile.load
+    monkeypatch.setattr(ImageFile, "load", lambda image: loaded.append(image.filename) or load(image))
+    monkeypatch.setattr("datamodules.masks.decode_rle", lambda rle: pytest.fail("decoded"))
+    sample = dataset[0]
+    assert loaded == []
+    sample.frames.at(1)
+    sample.frames.at(1)
+    assert {Path(name).name for name in loaded} == {f"{sample.frame_ids[1]:05d}.jpg"}
+
+
+def test_draws_are_a_function_of_seed_epoch_and_index(kind, root):
+    def draws(seed, epoch):
+        dataset = kind(root, selection=StridedThroughAnchor(num_frames=2), seed=seed)
+        dataset.index[:] = [record for record in dataset.index if record.expression != "whatever moves"]  # no masks
+        dataset.set_epoch(epoch)
+        backwards = [dataset[index].frame_ids for index in reversed(range(len(dataset)))]
+        assert [dataset.draw(index, epoch).frame_ids for index in range(len(dataset))] == backwards[::-1]
+        return backwards
+
+    assert draws(0, 1) == draws(0, 1)
+    assert len({str(draws(seed, epoch)) for seed in range(3) for epoch in range(3)}) > 5
+
+
+def test_index_errors(kind, root):
+    with pytest.raises(IndexError, match="below 6, but got 6"):
+        kind(root)[6]
+
+
+def test_not_found(kind, tmp_path):
+    with pytest.raises(DatasetNotFoundError, match=rf"{kind.__name__} not found in `root=.*expected `.*json`.*README"):
+        len(kind(tmp_path))
+
+
+def test_invalid_policy(kind, root):
+    with pytest.raises(ValueError, match="'error' or 'skip', but got 'ignore'"):
+        kind(root, on_bad_sample="ignore")
+
+
+# --- ReVOS and MeViS ---------------------------------------------------------------------------------------------
+
+
+def test_revos_groups(tmp_path):
+    write_revos(tmp_path)
+    train, valid = ReVOS(tmp_path), ReVOS(tmp_path, "valid")
+    assert [sample.meta["group"] for sample in train] == ["referring", "reasoning", "referring"] * 2
+    assert [sample.meta["group"] for sample in valid][:4] == ["referring", "reasoning", "referring", "absent"]
+    absent = ReVOS(tmp_path, groups=["absent"])[0]
+    assert absent.masks.stack().shape == (0, 6, 32, 32)
+    assert not absent.target().any()
+    assert absent.boxes(0).shape == (0, 4)
+    assert absent.video_id == "toy/a"
+    with pytest.raises(ValueError, match=r"\['hard'\]"):
+        ReVOS(tmp_path, groups=["hard"])
+    with pytest.raises(ValueError, match="'test'"):
+        ReVOS(tmp_path, "test")
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_revos_foreground(tmp_path, stored):
+    write_revos(tmp_path)
+    path = tmp_path / "mask_dict_foreground.json"
+    if stored:  # what is stored counts: an empty frame 0
+        content = json.loads(path.read_text())
+        content["toy/a"]["masks_rle"][0]["counts"] = [32 * 32]
+        write_json(path, content)
+    else:
+        path.unlink()
+    expected = two_squares().any(dim=0)
+    expected[0] &= not stored
+    assert torch.equal(ReVOS(tmp_path, "valid")[0].foreground.stack(), expected)
+
+
+def test_revos_other_expressions(tmp_path):
+    write_revos(tmp_path)
+    shutil.move(tmp_path / "meta_expressions_train_.json", tmp_path / "meta_expressions_train_select.json")
+    assert len(ReVOS(tmp_path, expressions="meta_expressions_train_select.json")) == 6
+
+
+def test_masks_are_parsed_once(tmp_path):
+    path = write_revos(tmp_path) / "mask_dict.json"
+    assert read_json(path) is read_json(path)
+    write_json(path, {"changed": []})
+    assert read_json(path) == {"changed": []}
+
+
+def test_mevis_splits(tmp_path):
+    write_mevis(tmp_path)
+    assert torch.equal(MeViS(tmp_path, "valid_u")[2].masks.stack(), two_squares())
+    hidden = MeViS(tmp_path, "valid")[0]
+    assert hidden.masks is None
+    assert "group" not in hidden.meta
+    with pytest.raises(ValueError, match=r"masks for 'a/0'.*hidden; use `EveryFrame`"):
+        MeViS(tmp_path, "valid", StridedThroughAnchor())[0]
+    with pytest.raises(ValueError, match="'dev'"):
+        MeViS(tmp_path, "dev")
+
+
+def test_own_videos(tmp_path):
+    write_own_videos(tmp_path)
+    dataset = OwnVideos(tmp_path)
+    assert [record.key for record in dataset.index][2:4] == ["folder/2", "film/0"]
+    assert dataset[0].meta["group"] == "referring"
+    assert "group" not in dataset[1].meta
+    assert dataset[2].masks is None
+    assert len(OwnVideos(tmp_path, groups=["referring"])) == 2
