@@ -5,9 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from datamodules.canvas import to_canvas
 from datamodules.sampling import StridedThroughAnchor, largest
@@ -19,7 +17,6 @@ from datamodules.structures import tight_boxes
 CANVAS = 560
 #: a shape that moves less than this fraction of the shorter side between first and last view stays
 _STAYS = 0.03
-_ROWS, _COLUMNS = ("upper", "middle", "lower"), ("left", "center", "right")
 
 
 def conversation_records(
@@ -29,7 +26,8 @@ def conversation_records(
 
     The keyframe is the first frame of the group with the largest target area. Boxes are of the shapes visible there,
     on the canvas of side 560, rounded to two decimals. The thought has three short steps: what the target is and does,
-    why the keyframe, and where the target is in it, to a third of each axis.
+    why the keyframe, and what to box there. It does not say where the target is: given the true place in words, a small
+    model learns to spell coordinates from them instead of from the frame, and has nothing to spell from at inference.
 
     Args:
         scene: the video.
@@ -90,8 +88,8 @@ def _thought(scene: Scene, expression: Expression, frame_ids: list[int], keyfram
     what = " and ".join(f"the {colour} {plural(form) if n > 1 else form}" for (colour, form), n in looks.items())
     if len(targets) == 1:
         what = f"{what} {expression.reason or _motion(scene, expression.targets[0], frame_ids)}"
-    places = [_place(mask) for mask in scene.masks[list(expression.targets), keyframe] if mask.any()]
-    return f"Step 1: {what}. Step 2: largest at {keyframe}s. Step 3: {' and '.join(dict.fromkeys(places))}."
+    visible = int(scene.masks[list(expression.targets), keyframe].any(axis=(1, 2)).sum())
+    return f"Step 1: {what}. Step 2: largest at {keyframe}s. Step 3: {'box it' if visible == 1 else 'box each'}."
 
 
 def _motion(scene: Scene, target: int, frame_ids: list[int]) -> str:
@@ -106,13 +104,6 @@ def _motion(scene: Scene, target: int, frame_ids: list[int]) -> str:
     if abs(x) >= abs(y):
         return "moves right" if x > 0 else "moves left"
     return "moves down" if y > 0 else "moves up"
-
-
-def _place(mask: NDArray[np.bool_]) -> str:
-    """Say in which ninth of the frame the centre of a mask's box lies."""
-    ((x1, y1, x2, y2),) = tight_boxes(torch.from_numpy(mask)[None]).tolist()
-    height, width = mask.shape
-    return f"{_ROWS[int(1.5 * (y1 + y2) / height)]} {_COLUMNS[int(1.5 * (x1 + x2) / width)]}"
 
 
 def _rounded(boxes: torch.Tensor) -> list[list[float]]:
