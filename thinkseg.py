@@ -153,8 +153,9 @@ def data_parser() -> "ArgumentParser":
 
 
 def show_progress(done: int, total: int) -> None:
-    """Show how many videos are written on one line of the terminal."""
-    print(f"\r{done}/{total} videos", end="\n" if done == total else "", file=sys.stderr, flush=True)
+    """Show how many videos are written, on one line of a terminal; elsewhere only in the end."""
+    if done == total or sys.stderr.isatty():
+        print(f"\r{done}/{total} videos", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
 def run_model(words: list[str]) -> None:

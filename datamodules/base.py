@@ -3,12 +3,10 @@
 from collections import Counter
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningDataModule
 
 from datamodules.dataset import VideoDataset
 from datamodules.loader import DrawSampler, VideoLoader
-from datamodules.structures import VideoSample
 
 
 class VideoDataModule(LightningDataModule):
@@ -89,12 +87,6 @@ class VideoDataModule(LightningDataModule):
     def predict_dataloader(self) -> VideoLoader:
         """Return the batches to predict."""
         return self._loader(_list(self.predict), "predict", self.eval_batch_size)
-
-    def transfer_batch_to_device(
-        self, batch: list[VideoSample], device: torch.device, dataloader_idx: int
-    ) -> list[VideoSample]:
-        """Return the batch as it is: samples are lazy, and whoever reads a frame knows where it is needed."""
-        return batch
 
     @property
     def skipped(self) -> Counter[str]:

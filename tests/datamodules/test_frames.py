@@ -1,4 +1,7 @@
+import gc
+import os
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -109,3 +112,14 @@ def test_bad_videos(tmp_path):
     with pytest.raises(BadSampleError, match=r"readable video in .*noise.mp4") as caught:
         len(VideoReader(tmp_path / "noise.mp4", "film/0"))
     assert caught.value.reason == "unreadable frame"
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads where Linux lists them")
+def test_an_open_video_holds_no_threads(tmp_path):
+    """A loader's worker that collects a decoder, or its converter, with threads of the main process waits for ever."""
+    write_mp4(tmp_path / "film.mp4", two_squares(t=5))
+    gc.collect()
+    before = len(os.listdir("/proc/self/task"))
+    reader = VideoReader(tmp_path / "film.mp4", "film/0")
+    reader(0)
+    assert len(os.listdir("/proc/self/task")) <= before
