@@ -88,8 +88,8 @@ lint: $(INSTALLED)  ## ruff: style, docstrings, annotations, formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(INSTALLED)  ## mypy, strict but for calls of untyped libraries (setup.cfg)
-	$(BIN)/mypy $(CODE)
+types: $(INSTALLED)  ## mypy --strict on the packages
+	$(BIN)/mypy --strict $(CODE)
 
 unit: $(INSTALLED)  ## pytest with doctests and coverage
 	$(BIN)/python -m pytest --doctest-modules --cov --cov-report term $(CODE) tests
