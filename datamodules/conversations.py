@@ -1,7 +1,7 @@
 """Chains of thought to imitate: records of Veason-R1's cold start, with the frames they talk about."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -146,9 +146,9 @@ class ConversationDataset(VideoDataset):
         frame_ids, keyframe, _ = self._parse(record.annotation[0])
         return self._kept(frame_ids, keyframe)
 
-    def meta(self, record: VideoRecord, times: Sequence[int]) -> dict[str, Any]:
+    def meta(self, record: VideoRecord) -> dict[str, Any]:
         """Return ``VideoSample.meta`` of the sample of ``dataset``."""
-        return self.dataset.meta(self._base(record.annotation[0]), times)
+        return self.dataset.meta(self._base(record.annotation[0]))
 
     def draw(self, index: int, epoch: int) -> VideoSample:
         """Return the sample that ``index`` is, the same in every epoch, with its conversations.

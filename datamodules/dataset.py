@@ -130,11 +130,10 @@ class VideoDataset(Dataset[VideoSample | None], ABC):
         areas = partial(_hidden, record) if masks is None else masks.areas
         return self.selection(areas, len(record.frame_names), generator)
 
-    def meta(self, record: VideoRecord, times: Sequence[int]) -> dict[str, Any]:
-        """Return ``VideoSample.meta`` of a sample made of the frames at ``times``."""
+    def meta(self, record: VideoRecord) -> dict[str, Any]:
+        """Return ``VideoSample.meta``; ``frame_names`` are those of the whole video, which ``frame_ids`` count."""
         group = {} if record.group is None else {"group": record.group}
-        names = [record.frame_names[time] for time in times]
-        return {"dataset": type(self).__name__, "frame_names": names} | group
+        return {"dataset": type(self).__name__, "frame_names": list(record.frame_names)} | group
 
     @cached_property
     def index(self) -> list[VideoRecord]:
@@ -193,7 +192,7 @@ class VideoDataset(Dataset[VideoSample | None], ABC):
             frames=LazyStack(frames, len(frames)).select(times),
             masks=None if masks is None else LazyStack(masks, len(times), dim=1),
             foreground=None if foreground is None else LazyStack(foreground, len(times)),
-            meta=self.meta(record, times),
+            meta=self.meta(record),
         )
         if self.on_bad_sample == "skip":
             _find_defects(sample.frames, masks, foreground)

@@ -78,7 +78,7 @@ class VideoSample:
         masks: ``bool (N, H, W)`` per time, one plane per annotated object, or None where the annotation is hidden.
         foreground: ``bool (H, W)`` per time, the union of every annotated object of the video, or None if unknown.
         meta: facts a protocol or a picture needs: ``group`` (``referring``, ``reasoning``, ``absent`` or absent),
-            ``frame_names``, ``dataset``, ``conversation``.
+            ``frame_names`` (of the whole video, by ``frame_ids``), ``dataset``, ``conversations``.
 
     Time indices count ``frames``; ``frame_ids`` maps them to the video.
     """
