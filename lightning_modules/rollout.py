@@ -44,6 +44,8 @@ def rollout(
     Returns:
         One group of ``group_size`` episodes per sample, in order.
     """
+    if not samples:  # all of a batch may have been skipped
+        return []
     chats = [dialogue.ask(sample, frame_sampler(sample)) for sample in samples]
     completions = reasoner.generate(samples, chats, group_size, sampling)
     groups = []

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from datamodules.base import VideoDataModule
 from dialogues.episode import Episode
 from lightning_modules.policy.schedules import warmup_factor
 from lightning_modules.segmentation import SegmentationModule
@@ -111,8 +112,14 @@ class TrainingModule(SegmentationModule):
             "loss": total,
             "grad_norm": norm,
             "skipped_steps": float(self.skipped_steps),
+            "skipped_samples": float(self._skipped_samples()),
         }
         self.log_dict(numbers, prog_bar=True, batch_size=1)
+
+    def _skipped_samples(self) -> int:
+        # Lightning sets it when it attaches the data, and declares it nowhere.
+        datamodule = vars(self.trainer).get("datamodule")
+        return sum(datamodule.skipped.values()) if isinstance(datamodule, VideoDataModule) else 0
 
     def _skip(self, episodes: Sequence[Episode], loss: Tensor, norm: Tensor) -> None:
         self.skipped_steps += 1

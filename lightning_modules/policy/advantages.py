@@ -86,7 +86,7 @@ def _groups(rewards: Tensor, num_generations: int) -> Tensor:
             f"Expected `rewards` to be (B,) with B a multiple of `num_generations`={num_generations}, "
             f"but got {tuple(rewards.shape)}"
         )
-    return rewards.to(torch.float64).view(-1, num_generations)
+    return rewards.to(torch.float64).view(rewards.numel() // num_generations, num_generations)
 
 
 def _std(values: Tensor) -> Tensor:

@@ -391,3 +391,19 @@ def test_sampling_settings_reach_the_rollout(tmp_path):
     module = grpo(Listening(default=["a", "b"]), temperature=0.5, top_p=0.9, top_k=7, seed=3)
     fit(module, samples(1), tmp_path, steps=2)
     assert seen == [Sampling(12, 0.5, 0.9, 7, 3, step) for step in range(2)]
+
+
+@pytest.mark.parametrize("stage", ["sft", "grpo"])
+def test_a_batch_whose_samples_were_all_skipped_moves_nothing(folder, tmp_path, stage):
+    settings = AdamWConfig(1e-3, weight_decay=0.0)
+    module = (
+        grpo(qwen(folder), optimizer=settings)
+        if stage == "grpo"
+        else SFTModule(reasoner=qwen(folder), **parts(), optimizer=settings)
+    )
+    module.configure_model()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    run = trainer(tmp_path)
+    run.fit(module, DataLoader([0], collate_fn=lambda _: []))
+    assert run.global_step == 1
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
