@@ -79,9 +79,18 @@ class QwenVL(Reasoner):
         self._active: Any = None
 
     def configure(self) -> None:
-        """Load the model and its processor, once."""
+        """Load the model and its processor, once.
+
+        Raises:
+            FileNotFoundError: if ``pretrained`` is a folder that does not exist.
+        """
         if self.model is not None:
             return
+        if self.pretrained.count("/") != 1 and not Path(self.pretrained).is_dir():  # a hub name is owner/name
+            raise FileNotFoundError(
+                f"Expected a Hugging Face folder at `pretrained={self.pretrained!r}`, but there is none; "
+                "run the stage that exports it first, or name another"
+            )
         self.processor = AutoProcessor.from_pretrained(self.pretrained)
         self.encoder = PromptEncoder(self.processor)
         self.model = self._load()

@@ -263,3 +263,8 @@ def test_image_sides_must_fit_the_patches(reasoner):
     video = sample("a")
     with pytest.raises(ValueError, match="multiples of 28"):
         reasoner.generate([video], [chat(video, (50, 84))], 1, Sampling(2))
+
+
+def test_a_missing_folder_is_named():
+    with pytest.raises(FileNotFoundError, match=r"pretrained='runs/none/hf'.*run the stage"):
+        QwenVL("runs/none/hf").configure()
