@@ -56,10 +56,10 @@ demo: $(INSTALLED) data/demo/meta_expressions_valid_.json data/demo_test/meta_ex
 
 warm: $(INSTALLED) data/warm_one/meta_expressions_valid_.json data/warm_two/meta_expressions_valid_.json  ## make assets/warm_start anew: what the demo's fine-tuning starts from
 	$(BIN)/thinkseg model -c configs/demo/model.yaml --out runs/warm/untrained/hf
-	$(call stage,fit,one,runs/warm/untrained,$(WARM)) --trainer.max_steps 1200 --model.optimizer.decay_steps 0 \
+	$(call stage,fit,one,runs/warm/untrained,$(WARM)) --trainer.max_steps 1000 --model.optimizer.decay_steps 0 \
 	    --data.train.dataset.root data/warm_one
 	$(call stage,fit,two,runs/warm/one,$(WARM))
-	cp -r runs/warm/two/hf assets/warm_start
+	mkdir -p assets/warm_start && cp -r runs/warm/two/hf assets/warm_start/
 
 warm: DEMO := runs/warm
 WARM := -c configs/demo/sft.yaml -c configs/demo/warm_start.yaml

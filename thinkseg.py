@@ -101,6 +101,8 @@ def run_trainer(words: list[str]) -> None:
     command, *rest = words
     # The words may come from a caller instead of the shell: that is what `args` is for.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+    # Samples stay where they are until a part reads them: that is what the override is for.
+    warnings.filterwarnings("ignore", message="You have overridden `transfer_batch_to_device`")
     LightningCLI(
         SegmentationModule,
         VideoDataModule,
