@@ -54,12 +54,16 @@ demo: $(INSTALLED) data/demo/meta_expressions_valid_.json data/demo_test/meta_ex
 	@$(BIN)/thinkseg compare $(foreach run,untrained sft grpo,$(run)=$(DEMO)/$(run)/test.json) --out $(DEMO)/summary.json
 	@echo "pictures: $(DEMO)/grpo/pictures; curves: $(BIN)/tensorboard --logdir $(DEMO)"
 
-warm: $(INSTALLED) data/warm_one/meta_expressions_valid_.json data/warm_two/meta_expressions_valid_.json  ## make assets/warm_start anew: what the demo's fine-tuning starts from
+WARM_DATA := $(foreach data,one two three,data/warm_$(data)/meta_expressions_valid_.json)
+
+warm: $(INSTALLED) $(WARM_DATA)  ## make assets/warm_start anew: what the demo's fine-tuning starts from
 	$(BIN)/thinkseg model -c configs/demo/model.yaml --out runs/warm/untrained/hf
-	$(call stage,fit,one,runs/warm/untrained,$(WARM)) --trainer.max_steps 1000 --model.optimizer.decay_steps 0 \
-	    --data.train.dataset.root data/warm_one
-	$(call stage,fit,two,runs/warm/one,$(WARM))
-	mkdir -p assets/warm_start && cp -r runs/warm/two/hf assets/warm_start/
+	$(call stage,fit,one,runs/warm/untrained,$(WARM)) --data.train.dataset.root data/warm_one \
+	    --trainer.max_steps 1000 --model.optimizer.decay_steps 0
+	$(call stage,fit,two,runs/warm/one,$(WARM)) --data.train.dataset.root data/warm_two \
+	    --trainer.max_steps 6000 --model.optimizer.decay_steps 2000
+	$(call stage,fit,three,runs/warm/two,$(WARM)) --data.train.dataset.root data/warm_three
+	mkdir -p assets/warm_start && cp -r runs/warm/three/hf assets/warm_start/
 
 warm: DEMO := runs/warm
 WARM := -c configs/demo/sft.yaml -c configs/demo/warm_start.yaml
@@ -79,6 +83,9 @@ data/warm_one/meta_expressions_valid_.json: | $(INSTALLED)
 
 data/warm_two/meta_expressions_valid_.json: | $(INSTALLED)
 	$(call shapes,--objects 2 --videos 3000 --valid_videos 1 --seed 2000 --sampled_frames 1)
+
+data/warm_three/meta_expressions_valid_.json: | $(INSTALLED)
+	$(call shapes,--objects 2 --videos 3000 --valid_videos 1 --seed 3000)
 
 shapes = $(BIN)/thinkseg data shapes --root $(@D) --preset easy $(1)
 

@@ -111,7 +111,8 @@ class SegmentationModule(LightningModule):
         groups = self._rollout(batch)
         scores = [self.rewards(group) for group in groups]
         for (episode,), score in zip(groups, scores, strict=True):
-            if episode.last.failure is None:
+            # Samples that only fill up the last batch of a rank are measured on another.
+            if episode.last.failure is None and not episode.sample.meta.get("repeated"):
                 self._measure(episode, score)
         return {"groups": groups, "scores": scores}
 

@@ -167,6 +167,15 @@ def test_test_measures_what_was_answered(tmp_path):
     assert module.results["overall"]["reward"] == pytest.approx((4 + 5 / 9) / 2)
 
 
+def test_a_repeated_sample_is_measured_once(tmp_path):
+    videos = samples(2)
+    videos[1].meta["repeated"] = True
+    reasoner = ScriptedReasoner({videos[0].key: [right(videos[0], VeasonR1(size=56))]}, default=["nothing"])
+    module = SegmentationModule(reasoner, **parts(), protocol=MeViSProtocol())
+    trainer(tmp_path).test(module, loader(videos), verbose=False)
+    assert module.results["overall"]["J"] == pytest.approx(5 / 9)
+
+
 def test_a_failed_segmenter_is_no_score_in_a_test(tmp_path):
     videos = samples(1)
     module = SegmentationModule(
