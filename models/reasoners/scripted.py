@@ -26,7 +26,7 @@ class ScriptedReasoner(Reasoner):
         self.default = default or [""]
         self.logits = torch.nn.Parameter(torch.zeros(257))
         self._initial: Tensor | None = None
-        self._reading: Tensor = self.logits
+        self._reads_initial = False
 
     def generate(
         self, samples: Sequence[VideoSample], chats: Sequence[Chat], group_size: int, sampling: Sampling
@@ -47,7 +47,8 @@ class ScriptedReasoner(Reasoner):
         ids = [torch.tensor(episode.last.completion.token_ids) for episode in episodes]
         tokens = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=-1).to(self.logits.device)
         mask = tokens >= 0
-        distribution = torch.distributions.Categorical(logits=self._reading / temperature)
+        reading = self._initial if self._reads_initial and self._initial is not None else self.logits
+        distribution = torch.distributions.Categorical(logits=reading / temperature)
         logprobs = distribution.log_prob(tokens.clamp(min=0)).masked_fill(~mask, 0.0)
         return PolicyOutput(logprobs, mask, distribution.entropy().expand(mask.shape) * mask)
 
@@ -60,8 +61,9 @@ class ScriptedReasoner(Reasoner):
         """Inside this context the logits are those that were kept."""
         if self._initial is None:
             raise RuntimeError("Expected a reference policy, but none was kept: call `keep_reference` first")
-        self._reading = self._initial.to(self.logits.device)
+        self._initial = self._initial.to(self.logits.device)
+        self._reads_initial = True
         try:
             yield
         finally:
-            self._reading = self.logits
+            self._reads_initial = False
