@@ -55,6 +55,7 @@ class SegmentationModule(LightningModule):
         self.max_completion_length = max_completion_length
         self.on_segmenter_error = on_segmenter_error
         self.results: dict[str, dict[str, float]] = {}
+        self.segmenter_failures = 0
 
     def configure_model(self) -> None:
         """Load the reasoner; Lightning calls this on every rank, inside the strategy's context."""
@@ -111,9 +112,12 @@ class SegmentationModule(LightningModule):
         groups = self._rollout(batch)
         scores = [self.rewards(group) for group in groups]
         for (episode,), score in zip(groups, scores, strict=True):
-            # Samples that only fill up the last batch of a rank are measured on another.
-            if episode.last.failure is None and not episode.sample.meta.get("repeated"):
+            if episode.sample.meta.get("repeated"):  # it only fills up this rank's last batch
+                continue
+            if episode.last.failure is None:
                 self._measure(episode, score)
+            else:
+                self.segmenter_failures += 1
         return {"groups": groups, "scores": scores}
 
     def _measure(self, episode: Episode, scores: Scores) -> None:
@@ -131,3 +135,5 @@ class SegmentationModule(LightningModule):
         if "JF" in overall:
             flat[f"{stage}_JF"] = overall["JF"]  # what ModelCheckpoint monitors; file names cannot hold a slash
         self.log_dict(flat)
+        self.log(f"{stage}/segmenter_failures", float(self.segmenter_failures), reduce_fx="sum", sync_dist=True)
+        self.segmenter_failures = 0

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lightning_modules.files import run_folder
+from lightning_modules.callbacks.base import RunCallback
 
 logger = logging.getLogger(__name__)
 
 
-class HFExport(Callback):
+class HFExport(RunCallback):
     """Calls ``module.reasoner.save_pretrained`` at the end of ``fit``, on rank zero.
 
     Args:
@@ -31,23 +31,19 @@ class HFExport(Callback):
         self.folder = folder
         self.best = best
         self.dtype = dtype
-        self._path = Path()
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the run folder, together with the other ranks."""
-        self._path = run_folder(trainer) / self.folder
 
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Export, after the last checkpoint has been written."""
         if not trainer.is_global_zero:
             return
+        path = self.run / self.folder
         checkpoint = best_checkpoint(trainer) if self.best else None
         if checkpoint is None:
-            pl_module.reasoner.save_pretrained(self._path, self.dtype)
+            pl_module.reasoner.save_pretrained(path, self.dtype)
         else:
             with _weights_of(checkpoint, pl_module):
-                pl_module.reasoner.save_pretrained(self._path, self.dtype)
-        logger.info("Exported %s to '%s'", "the last weights" if checkpoint is None else f"'{checkpoint}'", self._path)
+                pl_module.reasoner.save_pretrained(path, self.dtype)
+        logger.info("Exported %s to '%s'", "the last weights" if checkpoint is None else f"'{checkpoint}'", path)
 
 
 def best_checkpoint(trainer: Trainer) -> Path | None:

@@ -5,19 +5,20 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 
 from datamodules.structures import VideoSample
 from dialogues.episode import Episode
+from lightning_modules.callbacks.base import RunCallback
 from lightning_modules.callbacks.records import answer_record, scored_groups
-from lightning_modules.files import inside, run_folder, to_json, write_atomically
+from lightning_modules.files import inside, to_json, write_atomically
 from lightning_modules.media import encode_film, encode_mask, encode_png
 from lightning_modules.pictures import film, group_picture
 
 logger = logging.getLogger(__name__)
 
 
-class PredictionWriter(Callback):
+class PredictionWriter(RunCallback):
     """Writes what ``predict`` found.
 
     - ``masks/<video>/<expression>/<frame>.png``, the layout of ReVOS and MeViS: palette PNGs of the frames' own size,
@@ -55,14 +56,12 @@ class PredictionWriter(Callback):
         self.film_every = film_every
         self.film_side = film_side
         self.fps = fps
-        self._root = Path()
         self._answers = Path()
         self._count = 0
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the run folder, together with the other ranks."""
-        run = run_folder(trainer)
-        self._root = run / "predictions" if self.folder is None else Path(self.folder)
+    @property
+    def _root(self) -> Path:
+        return self.run / "predictions" if self.folder is None else Path(self.folder)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start a new list of answers, and keep no masks in memory."""
@@ -105,7 +104,7 @@ class PredictionWriter(Callback):
         return written
 
 
-class PictureWriter(Callback):
+class PictureWriter(RunCallback):
     """Writes film strips of the first samples of a test to ``<run folder>/pictures/``; only rank zero writes.
 
     Args:
@@ -116,12 +115,7 @@ class PictureWriter(Callback):
     def __init__(self, num_samples: int = 16, max_frames: int = 6) -> None:
         self.num_samples = num_samples
         self.max_frames = max_frames
-        self._folder = Path()
         self._count = 0
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the run folder, together with the other ranks."""
-        self._folder = run_folder(trainer) / "pictures"
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start counting."""
@@ -141,7 +135,7 @@ class PictureWriter(Callback):
             return
         for group, scores in list(scored_groups(outputs))[: self.num_samples - self._count]:
             name = re.sub(r"[^\w-]+", "-", group[0].sample.key)[:100]
-            path = self._folder / f"{self._count:03d}-{name}.png"
+            path = (self.run / "pictures") / f"{self._count:03d}-{name}.png"
             write_atomically(path, encode_png(group_picture(group, scores, self.max_frames)))
             self._count += 1
 

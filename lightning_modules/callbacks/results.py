@@ -1,25 +1,18 @@
 """The table of an evaluation as a file."""
 
-from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Trainer
 
-from lightning_modules.files import run_folder, to_json, write_atomically
+from lightning_modules.callbacks.base import RunCallback
+from lightning_modules.files import to_json, write_atomically
 
 
-class ResultsWriter(Callback):
+class ResultsWriter(RunCallback):
     """Writes ``module.results`` to ``<run folder>/test.json`` or ``validation.json`` when an evaluation ends.
 
     The file holds ``{group: {"J", "F", "JF", "R", "reward"}}`` in fractions; what has no value is null.
     """
-
-    def __init__(self) -> None:
-        self._folder = Path()
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the run folder, together with the other ranks."""
-        self._folder = run_folder(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Write ``validation.json``; the last validation of a run stays."""
@@ -33,4 +26,4 @@ class ResultsWriter(Callback):
     def _write(self, trainer: Trainer, pl_module: Any, name: str) -> None:
         if trainer.is_global_zero:
             table = to_json(pl_module.results, indent=2)
-            write_atomically(self._folder / f"{name}.json", f"{table}\n".encode())
+            write_atomically(self.run / f"{name}.json", f"{table}\n".encode())

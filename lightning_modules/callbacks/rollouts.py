@@ -2,16 +2,16 @@
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from dialogues.chat import Chat, Frame
 from dialogues.episode import Episode
+from lightning_modules.callbacks.base import RunCallback
 from lightning_modules.callbacks.records import answer_record, score_record, scored_groups
-from lightning_modules.files import run_folder, to_json, write_atomically
+from lightning_modules.files import to_json, write_atomically
 from lightning_modules.media import encode_png
 from lightning_modules.pictures import group_picture
 from rewards.base import Scores
@@ -19,7 +19,7 @@ from rewards.base import Scores
 logger = logging.getLogger(__name__)
 
 
-class RolloutLogger(Callback):
+class RolloutLogger(RunCallback):
     """Shows answers in TensorBoard, and writes the same to ``<run folder>/rollouts/``.
 
     Every ``every_n_steps`` optimiser steps, the first groups of the training batch; at every validation, the first
@@ -49,13 +49,8 @@ class RolloutLogger(Callback):
         self.every_n_steps = every_n_steps
         self.num_samples = num_samples
         self.max_frames = max_frames
-        self._folder = Path()
         self._period = -1
         self._validated: list[tuple[list[Episode], Scores]] = []
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the run folder, together with the other ranks."""
-        self._folder = run_folder(trainer) / "rollouts"
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start with the first batch, or in the middle of a period after a resume."""
@@ -107,15 +102,15 @@ class RolloutLogger(Callback):
                 for board in boards:
                     board.add_text(f"rollouts/{stage}/{number}", markdown(group, scores), step)
                     board.add_image(f"rollouts/{stage}/{number}", picture, step)
-                write_atomically(self._folder / f"{stage}-{step:08d}-{number}.png", encode_png(picture))
+                write_atomically(self.run / "rollouts" / f"{stage}-{step:08d}-{number}.png", encode_png(picture))
                 for member, episode in enumerate(group):
                     record = {"step": step, "group": number, "member": member, **score_record(scores, member)}
                     lines.append(to_json(record | answer_record(episode)))
             write_atomically(
-                self._folder / f"{stage}-{step:08d}.jsonl", "".join(f"{line}\n" for line in lines).encode()
+                self.run / "rollouts" / f"{stage}-{step:08d}.jsonl", "".join(f"{line}\n" for line in lines).encode()
             )
         except OSError as error:
-            logger.warning("Rollouts of step %d were not written to '%s': %s", step, self._folder, error)
+            logger.warning("Rollouts of step %d were not written to '%s': %s", step, self.run, error)
 
 
 def transcript(chat: Chat) -> str:

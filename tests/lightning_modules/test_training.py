@@ -184,8 +184,10 @@ def test_a_failed_segmenter_is_no_score_in_a_test(tmp_path):
         protocol=MeViSProtocol(),
         on_segmenter_error="skip",
     )
-    trainer(tmp_path).test(module, loader(videos), verbose=False)
+    run = trainer(tmp_path)
+    run.test(module, loader(videos), verbose=False)
     assert math.isnan(module.results["overall"]["J"])
+    assert run.logged_metrics["test/segmenter_failures"] == 1
 
 
 # --- supervised fine-tuning ---
