@@ -135,7 +135,7 @@ class PictureWriter(RunCallback):
             return
         for group, scores in list(scored_groups(outputs))[: self.num_samples - self._count]:
             name = re.sub(r"[^\w-]+", "-", group[0].sample.key)[:100]
-            path = (self.run / "pictures") / f"{self._count:03d}-{name}.png"
+            path = self.run / "pictures" / f"{self._count:03d}-{name}.png"
             write_atomically(path, encode_png(group_picture(group, scores, self.max_frames)))
             self._count += 1
 
