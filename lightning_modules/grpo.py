@@ -1,7 +1,9 @@
 """Group relative policy optimisation (arXiv 2402.03300) of a reasoner, in the order in which it happens."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from dialogues.episode import Episode
 from lightning_modules.policy.advantages import ScaleRewards, equal_groups, group_advantages
 from lightning_modules.policy.losses import LossInputs, Normalizers, PolicyLoss
 from lightning_modules.training import TrainingModule
-from models.reasoners.base import PolicyOutput, Sampling
+from models.reasoners.base import Sampling
 from rewards.base import Scores
 
 
@@ -80,93 +82,126 @@ class GRPOModule(TrainingModule):
 
     def training_step(self, batch: list[VideoSample], batch_idx: int) -> dict[str, Any]:
         """Roll out, score, and step."""
-        with self._phase("rollout"):
-            groups = self._rollout(batch, self.num_generations, self._sampling(), "shown", self.rewards.needs_masks)
-        with self._phase("reward"):
-            scores = [self.rewards(group) for group in groups]
-        episodes = [episode for group in groups for episode in group]
-        rewards = torch.cat([torch.zeros(0, dtype=torch.float64), *(score.total for score in scores)])
-        advantages = self._advantages(rewards)
-        counted = ~rewards.isnan()
-        if self.mask_truncated_completions:
-            counted &= torch.tensor([episode.last.completion.finished for episode in episodes])
-        self._log_rollout(episodes, scores, rewards)
-        with self._phase("logprobs"):
-            old = self._fixed(episodes) if self.num_iterations > 1 else None
-            with self.reasoner.reference() if self.loss.beta else nullcontext():
-                reference = self._fixed(episodes) if self.loss.beta else None
+        with self.parallelism.whole_weights(self.reasoner):
+            with self._phase("rollout"):
+                groups = self._rollout(batch, self.num_generations, self._sampling(), "shown", self.rewards.needs_masks)
+            with self._phase("reward"):
+                scores = [self.rewards(group) for group in groups]
+            episodes = [episode for group in groups for episode in group]
+            chunks = self._chunks(episodes)
+            with self._phase("logprobs"):
+                old = self._fixed(episodes, chunks) if self.num_iterations > 1 else None
+                with self.reasoner.reference() if self.loss.beta else nullcontext():
+                    reference = self._fixed(episodes, chunks) if self.loss.beta else None
+        ranks = self._gather(self._numbers(episodes, scores))
+        self._log_rollout(_joined(ranks))
+        experience = Experience(episodes, *self._lessons(ranks, episodes), old, reference)
         with self._phase("update"):
             for _ in range(self.num_iterations):
-                self._step(episodes, self._losses(episodes, advantages, counted, old, reference))
+                self._update(experience, chunks)
         return {"groups": groups, "scores": scores}
 
     def _sampling(self) -> Sampling:
         step = self.trainer.fit_loop.total_batch_idx
         return Sampling(self.max_completion_length, self.temperature, self.top_p, self.top_k, self.seed, step)
 
-    def _advantages(self, rewards: Tensor) -> Tensor:
-        ranks = self._gather(rewards) if self.scale_rewards == "batch" else [rewards]
-        own = self.global_rank if len(ranks) > 1 else 0
-        advantages = group_advantages(torch.cat(ranks), self.num_generations, self.scale_rewards, self.advantage_eps)
-        own_part: Tensor = advantages.split([len(rank) for rank in ranks])[own]
-        return own_part
-
     @torch.no_grad()
-    def _fixed(self, episodes: Sequence[Episode]) -> list[Tensor]:
+    def _fixed(self, episodes: Sequence[Episode], chunks: Sequence[slice]) -> list[Tensor]:
         """Return log-probabilities per micro-batch that will not change while the policy does."""
-        return [self._policy(episodes[chunk]).logprobs for chunk in self._chunks(episodes)]
+        return [self.reasoner.logprobs(episodes[chunk], self.temperature).logprobs for chunk in chunks]
 
-    def _policy(self, episodes: Sequence[Episode]) -> PolicyOutput:
-        return self.reasoner.logprobs(episodes, self.temperature)
+    def _numbers(self, episodes: Sequence[Episode], scores: Sequence[Scores]) -> dict[str, Tensor]:
+        """Return what is known of each episode of this rank, ``(B,)`` each, by name."""
+        completions = [episode.last.completion for episode in episodes]
+        parts = {f"rewards/{name}": [score.parts[name] for score in scores] for name in self.rewards.weights}
+        return {name: torch.cat([_NONE, *values]) for name, values in parts.items()} | {
+            "reward": torch.cat([_NONE, *(score.total for score in scores)]),
+            "length": torch.tensor([float(len(completion.token_ids)) for completion in completions]),
+            "finished": torch.tensor([float(completion.finished) for completion in completions]),
+            "failed": torch.tensor([float(episode.last.failure is not None) for episode in episodes]),
+        }
 
-    def _losses(
-        self,
-        episodes: Sequence[Episode],
-        advantages: Tensor,
-        counted: Tensor,
-        old: list[Tensor] | None,
-        reference: list[Tensor] | None,
-    ) -> Iterator[Tensor]:
-        """Yield the loss of each micro-batch as its share of the whole batch, over all ranks."""
-        lengths = torch.tensor([len(episode.last.completion.token_ids) for episode in episodes])
+    def _lessons(self, ranks: Sequence[dict[str, Tensor]], episodes: Sequence[Episode]) -> tuple[Tensor, Tensor]:
+        """Return the advantage of each of this rank's episodes, and whether its tokens count, ``(B,)`` each."""
+        rewards = [rank["reward"] for rank in ranks]
+        advantages = group_advantages(
+            torch.cat(rewards), self.num_generations, self.scale_rewards, self.advantage_eps
+        ).split([len(rank) for rank in rewards])[self.global_rank]
+        # What was drawn from logits that are no numbers teaches nothing: the step is skipped.
+        drawn = torch.tensor([bool(episode.last.completion.logprobs.isfinite().all()) for episode in episodes])
+        counted = ~rewards[self.global_rank].isnan()
+        if self.mask_truncated_completions:
+            counted &= ranks[self.global_rank]["finished"].bool()
+        return advantages.masked_fill(~drawn.bool(), torch.nan).to(self.device), counted.to(self.device)
+
+    def _update(self, experience: "Experience", chunks: Sequence[slice]) -> None:
+        """Take one step."""
+        lengths = [len(episode.last.completion.token_ids) for episode in experience.episodes]
         normalizers = Normalizers(
-            num_tokens=self._global_sum(float((lengths * counted).sum())),
-            num_sequences=self._global_sum(len(episodes)),
+            num_tokens=self._global_sum(float((torch.tensor(lengths, device=self.device) * experience.counted).sum())),
+            num_sequences=self._global_sum(len(lengths)),
             num_ranks=self.trainer.world_size,
         )
-        metrics: dict[str, Tensor] = {}
-        for number, chunk in enumerate(self._chunks(episodes)):
-            output = self._policy(episodes[chunk])
+        metrics: Counter[str] = Counter()
+
+        def share(number: int, chunk: slice) -> Tensor:
+            output = self._policy(experience.episodes[chunk], self.temperature)
             inputs = LossInputs(
                 logprobs=output.logprobs,
-                advantages=advantages[chunk].to(self.device),
-                mask=output.mask & counted[chunk, None].to(self.device),
-                old_logprobs=old[number] if old else None,
-                ref_logprobs=reference[number] if reference else None,
+                advantages=experience.advantages[chunk],
+                mask=output.mask & experience.counted[chunk, None],
+                old_logprobs=experience.old[number] if experience.old else None,
+                ref_logprobs=experience.reference[number] if experience.reference else None,
                 entropy=output.entropy if self.loss.entropy_coef else output.entropy.detach(),
             )
-            share = self.loss(inputs, normalizers)
-            metrics = {name: value + metrics.get(name, 0.0) for name, value in share.metrics.items()}
-            yield share.loss
-        self.log_dict(metrics, sync_dist=True, batch_size=1)
+            outputs = self.loss(inputs, normalizers)
+            metrics.update(outputs.metrics)
+            return outputs.loss
 
-    def _log_rollout(self, episodes: Sequence[Episode], scores: Sequence[Scores], rewards: Tensor) -> None:
-        """Log rewards and completions under TRL's names."""
-        if not episodes:
+        self._step(experience.episodes, chunks, share)
+        self.log_dict(dict(metrics), sync_dist=True, batch_size=1)
+
+    def _log_rollout(self, numbers: dict[str, Tensor]) -> None:
+        """Log what all ranks' episodes were like."""
+        rewards, lengths = numbers["reward"], numbers["length"]
+        if not len(rewards):
             return
         groups = rewards.view(-1, self.num_generations)
-        completions = [episode.last.completion for episode in episodes]
-        lengths = torch.tensor([len(completion.token_ids) for completion in completions], dtype=torch.float32)
-        numbers: dict[str, Tensor | float] = {
-            "reward": rewards.nanmean(),
+        self.log("reward", rewards.nanmean(), prog_bar=True, batch_size=1)
+        shown = {
             "reward_std": torch.stack([group[~group.isnan()].std() for group in groups]).nanmean(),
             "frac_reward_zero_std": equal_groups(rewards, self.num_generations).double().mean(),
             "completions/mean_length": lengths.mean(),
             "completions/max_length": lengths.max(),
-            "completions/clipped_ratio": 1 - sum(completion.finished for completion in completions) / len(completions),
-            "segmenter_failures": float(sum(episode.last.failure is not None for episode in episodes)),
+            "completions/clipped_ratio": 1 - numbers["finished"].mean(),
+            "segmenter_failures": numbers["failed"].sum(),
         }
-        for name in scores[0].parts:
-            numbers[f"rewards/{name}/mean"] = torch.cat([score.parts[name] for score in scores]).nanmean()
-        self.log("reward", numbers.pop("reward"), prog_bar=True, sync_dist=True, batch_size=1)
-        self.log_dict(numbers, sync_dist=True, batch_size=1)
+        parts = {f"{name}/mean": part.nanmean() for name, part in numbers.items() if name.startswith("rewards/")}
+        self.log_dict(shown | parts, batch_size=1)
+
+
+_NONE = torch.zeros(0, dtype=torch.float64)
+
+
+@dataclass
+class Experience:
+    """What one rollout batch has to teach.
+
+    Args:
+        episodes: B of them.
+        advantages: ``float64 (B,)``.
+        counted: ``bool (B,)``, whose tokens count.
+        old: log-probabilities under the policy that answered, ``float32 (b, L)`` per micro-batch; None if it learns
+            from them once only, and so is that policy itself.
+        reference: the same under the reference policy; None if the loss does not refer to it.
+    """
+
+    episodes: Sequence[Episode]
+    advantages: Tensor
+    counted: Tensor
+    old: list[Tensor] | None
+    reference: list[Tensor] | None
+
+
+def _joined(ranks: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([rank[name] for rank in ranks]) for name in ranks[0]}

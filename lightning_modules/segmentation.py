@@ -11,6 +11,7 @@ from dialogues.base import Dialogue
 from dialogues.episode import Episode
 from evaluation.metrics import VideoMetrics
 from evaluation.protocols import BenchmarkProtocol, ReVOSProtocol
+from lightning_modules.parallelism import Parallelism
 from lightning_modules.rollout import rollout
 from models.frame_samplers import FrameSampler, UniformFrames
 from models.reasoners.base import Reasoner, Sampling
@@ -57,9 +58,14 @@ class SegmentationModule(LightningModule):
         self.results: dict[str, dict[str, float]] = {}
         self.segmenter_failures = 0
 
+    @property
+    def parallelism(self) -> Parallelism:
+        """How the model lies on the ranks."""
+        return Parallelism() if self._trainer is None else Parallelism.of(self._trainer.strategy)
+
     def configure_model(self) -> None:
-        """Load the reasoner; Lightning calls this on every rank, inside the strategy's context."""
-        self.reasoner.configure()
+        """Load the reasoner; Lightning calls this on every rank."""
+        self.parallelism.configure(self.reasoner)
 
     def transfer_batch_to_device(self, batch: list[VideoSample], device: torch.device, dataloader_idx: int) -> Any:
         """Leave samples where they are: frames are read lazily, and each part moves what it needs."""
@@ -94,17 +100,18 @@ class SegmentationModule(LightningModule):
         masks: bool = True,
     ) -> list[list[Episode]]:
         segmenter = self.segmenter if masks else None
-        return rollout(
-            batch,
-            self.reasoner,
-            self.dialogue,
-            None if segmenter is None else segmenter.to(self.device),
-            self.frame_sampler,
-            group_size,
-            sampling or Sampling(self.max_completion_length),
-            segment_frames,
-            self.on_segmenter_error,
-        )
+        with self.parallelism.whole_weights(self.reasoner):
+            return rollout(
+                batch,
+                self.reasoner,
+                self.dialogue,
+                None if segmenter is None else segmenter.to(self.device),
+                self.frame_sampler,
+                group_size,
+                sampling or Sampling(self.max_completion_length),
+                segment_frames,
+                self.on_segmenter_error,
+            )
 
     def _evaluate(self, batch: list[VideoSample]) -> dict[str, Any]:
         if self.segmenter is None:

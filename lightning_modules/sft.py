@@ -1,6 +1,5 @@
 """Supervised fine-tuning on chains of thought."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from torch import Tensor
@@ -22,14 +21,13 @@ class SFTModule(TrainingModule):
         """Take one step on a batch."""
         with self._phase("update"):
             episodes = [episode for sample in batch for episode in self._episodes(sample)]
-            self._step(episodes, self._losses(episodes))
+            tokens = self._global_sum(sum(len(episode.last.completion.token_ids) for episode in episodes))
 
-    def _losses(self, episodes: Sequence[Episode]) -> Iterator[Tensor]:
-        tokens = self._global_sum(sum(len(episode.last.completion.token_ids) for episode in episodes))
-        for chunk in self._chunks(episodes):
-            output = self.reasoner.logprobs(episodes[chunk])
-            # Gradients are averaged over ranks, so each rank's share is scaled by their number.
-            yield -output.logprobs.sum() * (self.trainer.world_size / tokens)
+            def share(_: int, chunk: slice) -> Tensor:
+                # Gradients are averaged over ranks, so each rank's share is scaled by their number.
+                return -self._policy(episodes[chunk]).logprobs.sum() * (self.trainer.world_size / max(tokens, 1))
+
+            self._step(episodes, self._chunks(episodes), share)
 
     def _episodes(self, sample: VideoSample) -> list[Episode]:
         """Return an episode for each conversation about a sample; consecutive ones share its frames."""

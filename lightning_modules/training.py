@@ -2,16 +2,18 @@
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -19,8 +21,11 @@ from datamodules.base import VideoDataModule
 from dialogues.episode import Episode
 from lightning_modules.policy.schedules import warmup_factor
 from lightning_modules.segmentation import SegmentationModule
+from models.reasoners.base import PolicyOutput
 
 logger = logging.getLogger(__name__)
+
+Gathered = TypeVar("Gathered")
 
 
 @dataclass
@@ -75,46 +80,70 @@ class TrainingModule(SegmentationModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return AdamW over the trainable parameters, and its schedule per update."""
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        ndim = self.parallelism.ndim
+        matrices = [parameter for parameter in self._trained() if ndim(parameter) >= 2]
+        others = [parameter for parameter in self._trained() if ndim(parameter) < 2]
         groups = [
-            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": self.optimizer.weight_decay},
-            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+            {"params": matrices, "weight_decay": self.optimizer.weight_decay},
+            {"params": others, "weight_decay": 0.0},
         ]
-        optimizer: Optimizer = AdamW(groups, lr=self.optimizer.learning_rate, betas=self.optimizer.betas)
+        optimizer: Optimizer = AdamW(
+            [group for group in groups if group["params"]], lr=self.optimizer.learning_rate, betas=self.optimizer.betas
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._schedule(optimizer), "interval": "step"}}
 
-    def _step(self, episodes: Sequence[Episode], shares: Iterator[Tensor]) -> None:
-        """Take one optimiser step on a loss that comes in shares, or none at all if any number is not finite.
+    def forward(self, episodes: Sequence[Episode], temperature: float = 1.0) -> PolicyOutput:
+        """Return how likely the policy finds what ``episodes`` wrote: what strategies wrap."""
+        return self.reasoner.logprobs(episodes, temperature)
+
+    def _policy(self, episodes: Sequence[Episode], temperature: float = 1.0) -> PolicyOutput:
+        """Do what ``forward`` does, with gradient; every rank calls it as often."""
+        output: PolicyOutput = self.parallelism.pass_through(self, episodes, temperature)
+        return output
+
+    def _step(
+        self, episodes: Sequence[Episode], chunks: Sequence[slice], share: Callable[[int, slice], Tensor]
+    ) -> None:
+        """Take one optimiser step on a loss that comes in shares, which moves nothing if any number is not finite.
 
         Args:
             episodes: what the loss is about, for the record of a step that was skipped for good.
-            shares: losses that add up; each is differentiated before the next is computed. No share is no gradient.
+            chunks: of episodes; as many on every rank. Without any there is no gradient, and nothing moves.
+            share: from the number of a chunk and the chunk to its share of the loss. Each share is differentiated
+                before the next is computed.
         """
         optimizer, schedule = self.optimizers(), self.lr_schedulers()
-        assert not isinstance(optimizer, list)
+        assert isinstance(optimizer, LightningOptimizer)
         assert isinstance(schedule, LambdaLR)
         optimizer.zero_grad()
         total = torch.zeros((), device=self.device)
-        for share in shares:
-            self.manual_backward(share)
-            total += share.detach()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.max_grad_norm)
-        # All ranks together: one that steps alone would leave the others behind.
-        finite = self._global_sum(float(not (total + norm).isfinite())) == 0
-        if finite:
-            optimizer.step()
-            schedule.step()
+        for number, chunk in enumerate(chunks):
+            with self._reduction(last=number == len(chunks) - 1):
+                loss = share(number, chunk)
+                # A loss that is no number must have gradients that are none, which reach every rank.
+                self.manual_backward(loss if loss.isfinite() else loss * torch.nan)
+            total += loss.detach()
+        norm = self.parallelism.update(optimizer, self._trained(), self.max_grad_norm)
+        schedule.step()
+        if norm.isfinite():
             self.skipped_in_a_row = 0
         else:
-            optimizer.zero_grad()
             self._skip(episodes, total, norm)
+        self.log("loss", total, prog_bar=True, sync_dist=True, batch_size=1)
         numbers: dict[str, Tensor | float] = {
-            "loss": total,
             "grad_norm": norm,
             "skipped_steps": float(self.skipped_steps),
-            "skipped_samples": float(self._skipped_samples()),
+            "skipped_samples": self._global_sum(self._skipped_samples()),
         }
         self.log_dict(numbers, prog_bar=True, batch_size=1)
+
+    def _trained(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def _reduction(self, last: bool) -> AbstractContextManager[Any]:
+        """Let DDP reduce the gradients of all micro-batches once, with the last."""
+        strategy = self.trainer.strategy
+        return nullcontext() if last or not isinstance(strategy, ParallelStrategy) else strategy.block_backward_sync()
 
     def _skipped_samples(self) -> int:
         # Lightning sets it when it attaches the data, and declares it nowhere.
@@ -141,8 +170,10 @@ class TrainingModule(SegmentationModule):
         )
 
     def _chunks(self, episodes: Sequence[Episode]) -> list[slice]:
+        """Return micro-batches of this rank's episodes; empty ones at the end make them as many on every rank."""
         size = self.micro_batch_size or max(len(episodes), 1)
-        return [slice(start, start + size) for start in range(0, len(episodes), size)]
+        most = max(self._gather(-(-len(episodes) // size)))
+        return [slice(size * number, size * (number + 1)) for number in range(most)]
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
@@ -165,14 +196,11 @@ class TrainingModule(SegmentationModule):
 
     def _global_sum(self, value: float) -> float:
         """Return the sum of a number over all ranks."""
-        values = self.all_gather(torch.tensor(value, dtype=torch.float64, device=self.device))
-        assert isinstance(values, Tensor)
-        return float(values.sum())
+        return sum(self._gather(value))
 
-    def _gather(self, values: Tensor) -> list[Tensor]:
-        """Return every rank's tensor; their lengths may differ."""
-        if self.trainer.world_size == 1:
-            return [values]
-        gathered: list[Any] = [None] * self.trainer.world_size
-        torch.distributed.all_gather_object(gathered, values.cpu())
+    def _gather(self, value: Gathered) -> list[Gathered]:
+        """Return every rank's value, in the order of the ranks."""
+        gathered: list[Any] = [value] * self.trainer.world_size
+        if len(gathered) > 1:
+            torch.distributed.all_gather_object(gathered, value)
         return gathered

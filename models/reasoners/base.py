@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -35,8 +36,7 @@ class Sampling:
     step: int = 0
 
 
-@dataclass
-class PolicyOutput:
+class PolicyOutput(NamedTuple):
     """Log-probabilities of what a batch of episodes wrote.
 
     Args:
@@ -74,11 +74,23 @@ class Reasoner(nn.Module, ABC):
 
     @abstractmethod
     def logprobs(self, episodes: Sequence[Episode], temperature: float = 1.0) -> PolicyOutput:
-        """Return how likely the reasoner finds what ``episodes`` wrote; episodes of one chat share its computation."""
+        """Return how likely the reasoner finds what ``episodes`` wrote; episodes of one chat share its computation.
+
+        Without episodes the output has no rows, but the networks make a pass all the same, and gradients of zero reach
+        every weight: where weights are sharded, ranks must make as many passes.
+        """
 
     @abstractmethod
     def encode(self, text: str) -> Completion:
         """Return a text as the completion a reasoner would have to write, end token included (for supervision)."""
+
+    def layers(self) -> list[nn.Module]:
+        """Return the layers of the networks, which a strategy may gather one at a time."""
+        return []
+
+    def direct_weights(self) -> list[nn.Parameter]:
+        """Return the weights that ``forward`` uses without a call of the module that has them."""
+        return []
 
     def keep_reference(self) -> None:
         """Keep the policy as it is now, for ``reference``."""

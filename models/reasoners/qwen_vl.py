@@ -1,23 +1,24 @@
 """Qwen2.5-VL and Qwen3-VL as policies: rollouts and log-probabilities that compute each group's prompt once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from peft import LoraConfig, get_peft_model
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from trl.trainer.utils import entropy_from_logits, selective_log_softmax
 
-from datamodules.structures import VideoSample
-from dialogues.chat import Chat
-from dialogues.episode import Completion, Episode
+from datamodules.structures import LazyStack, VideoSample
+from dialogues.chat import Chat, Exact, Frame, Message
+from dialogues.episode import Answer, Completion, Episode, Turn
 from models.reasoners.base import PolicyOutput, Reasoner, Sampling
 from models.reasoners.packing import Sequences, left_pad, pack
 from models.reasoners.prompts import EncodedImages, PromptEncoder
@@ -25,6 +26,8 @@ from models.reasoners.sampling import TokenSampler
 
 #: Answer tokens whose logits over the whole vocabulary exist at once.
 LOGIT_CHUNK = 1024
+
+Head = TypeVar("Head")
 
 
 @dataclass
@@ -162,11 +165,43 @@ class QwenVL(Reasoner):
         rows = [self._completion(*row) for row in zip(tokens.tolist(), logprobs, strict=True)]
         return [rows[start : start + group_size] for start in range(0, len(rows), group_size)]
 
+    def forward(self, head: Callable[[Tensor], Head], **inputs: Any) -> tuple[Head, Any]:
+        """Read token ids and images: the one way into the networks, once a pass, whatever the pass is about.
+
+        Args:
+            head: from hidden states ``(rows, length, width)`` to what is wanted of them, by ``self.logits``.
+            **inputs: of the transformers model below its language-model head.
+
+        Returns:
+            What ``head`` returns, and the cache, if there is one.
+        """
+        output = self._policy.model(**inputs)
+        return head(output.last_hidden_state), output.past_key_values
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Return ``float32 (..., vocabulary)`` from hidden states ``(..., width)``.
+
+        The weight is used without a call of its module: a strategy that gathers a module's weights when it is called
+        would do so for each chunk of tokens, and ranks have different numbers of them.
+        """
+        return torch.nn.functional.linear(states, self._policy.lm_head.weight).float()
+
+    def layers(self) -> list[nn.Module]:
+        """Return the blocks of the language model and of the vision tower."""
+        blocks = set(self._policy._no_split_modules)
+        return [module for module in self._policy.modules() if type(module).__name__ in blocks]
+
+    def direct_weights(self) -> list[nn.Parameter]:
+        """Return the weight of the language-model head."""
+        return [self._policy.lm_head.weight]
+
     def logprobs(self, episodes: Sequence[Episode], temperature: float = 1.0) -> PolicyOutput:
         """Return how likely the policy finds the last turn of each episode, at ``temperature``.
 
         Consecutive episodes about the same frames share one row (``packing.py``), unless ``prefix_sharing`` is off.
         """
+        if not episodes:
+            return _no_rows(self.logprobs([self._blank()], temperature))
         rows: list[Sequences] = []
         images: list[EncodedImages] = []
         for group in self._groups(episodes):
@@ -176,11 +211,9 @@ class QwenVL(Reasoner):
             images += [encoded] * len(parts)
         packed = pack(rows, self.pad_token)
         inputs = self._inputs(packed.token_ids, packed.positions, images)
+        score = partial(self._score, packed.predictors.to(self.device), packed.targets.to(self.device), temperature)
         mask = packed.attention_mask().to(self.device)
-        hidden = self._policy.model(**inputs, attention_mask=mask, use_cache=False).last_hidden_state.flatten(0, 1)
-        scores, entropy = self._score(
-            hidden[packed.predictors.to(self.device)], packed.targets.to(self.device), temperature
-        )
+        (scores, entropy), _ = self(score, **inputs, attention_mask=mask, use_cache=False)
         lengths = torch.tensor([len(answer) for row in rows for group in row.answers for answer in group])
         mask = (torch.arange(int(lengths.max()))[None] < lengths[:, None]).to(self.device)
         blank = torch.zeros(mask.shape, device=self.device)
@@ -244,18 +277,25 @@ class QwenVL(Reasoner):
         }
         return {name: tensor.to(self.device) for name, tensor in inputs.items()}
 
-    def _score(self, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    def _score(self, predictors: Tensor, targets: Tensor, temperature: float, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Return log-probability and entropy per token; logits exist for one chunk of tokens at a time."""
 
         def score(states: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-            logits = self._policy.lm_head(states).float() / temperature
+            logits = self.logits(states) / temperature
             return selective_log_softmax(logits, wanted), entropy_from_logits(logits)
 
-        states, wanted = hidden.split(LOGIT_CHUNK), targets.split(LOGIT_CHUNK)
+        states, wanted = hidden.flatten(0, 1)[predictors].split(LOGIT_CHUNK), targets.split(LOGIT_CHUNK)
         if len(states) == 1:
             return score(states[0], wanted[0])
         parts = [checkpoint(score, *part, use_reentrant=False) for part in zip(states, wanted, strict=True)]
         return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+    def _blank(self) -> Episode:
+        """Return an episode about the smallest frame there is, of an answer without words."""
+        side = self.encoder.factor
+        sample = VideoSample("", "", "", [0], LazyStack.of(torch.zeros(1, 3, side, side, dtype=torch.uint8)))
+        chat = Chat((Message("user", (Frame(0, Exact(side, side)),)),), (side, side), (0,), (0,))
+        return Episode(sample, chat, [Turn(self.encode(""), Answer())])
 
     def _decode(
         self, prompts: list[Tensor], images: list[EncodedImages], group_size: int, draw: TokenSampler
@@ -265,10 +305,9 @@ class QwenVL(Reasoner):
         token_ids, positions, valid = left_pad(prompts, where, self.pad_token)
         inputs = self._inputs(token_ids, positions, images)
         valid = valid.to(self.device)
-        output = self._policy.model(**inputs, attention_mask=valid.long(), use_cache=True)
-        cache = output.past_key_values
+        logits, cache = self(self._next, **inputs, attention_mask=valid.long(), use_cache=True)
         cache.batch_repeat_interleave(group_size)
-        logits = self._policy.lm_head(output.last_hidden_state[:, -1]).repeat_interleave(group_size, dim=0)
+        logits = logits.repeat_interleave(group_size, dim=0)
         valid = valid.repeat_interleave(group_size, dim=0)
         step = (inputs["position_ids"].amax(dim=(0, 2)) + 1).repeat_interleave(group_size)
         stop = self.stop_tokens.to(self.device)
@@ -277,21 +316,24 @@ class QwenVL(Reasoner):
         for position in range(draw.sampling.max_completion_length):
             drawn = draw(logits, position).masked_fill(finished, self.pad_token)
             tokens.append(drawn)
-            scaled = logits.float() / (draw.sampling.temperature or 1.0)
+            scaled = logits / (draw.sampling.temperature or 1.0)
             scores.append(selective_log_softmax(scaled, drawn))
             finished = finished | torch.isin(drawn, stop)
             if finished.all():
                 break
             valid = torch.cat([valid, valid.new_ones(len(valid), 1)], dim=1)
-            output = self._policy.model(
+            logits, cache = self(
+                self._next,
                 input_ids=drawn[:, None],
                 position_ids=(step + position).expand(3, 1, -1).transpose(1, 2),
                 attention_mask=valid[:, None, None],
                 past_key_values=cache,
                 use_cache=True,
             )
-            logits = self._policy.lm_head(output.last_hidden_state[:, -1])
         return torch.stack(tokens, dim=1), torch.stack(scores, dim=1)
+
+    def _next(self, hidden: Tensor) -> Tensor:
+        return self.logits(hidden[:, -1])
 
     def _completion(self, row: list[int], logprobs: Tensor) -> Completion:
         stops = set(self.stop_tokens.tolist())
@@ -299,3 +341,7 @@ class QwenVL(Reasoner):
         token_ids = row if end is None else row[: end + 1]
         text = self.processor.tokenizer.decode(token_ids, skip_special_tokens=True)
         return Completion(token_ids, text, logprobs[: len(token_ids)].cpu(), finished=end is not None)
+
+
+def _no_rows(output: PolicyOutput) -> PolicyOutput:
+    return PolicyOutput(output.logprobs[:0], output.mask[:0], output.entropy[:0])

@@ -44,6 +44,10 @@ class ScriptedReasoner(Reasoner):
 
     def logprobs(self, episodes: Sequence[Episode], temperature: float = 1.0) -> PolicyOutput:
         """Return the log-probabilities of a unigram model over bytes, whose logits are the only parameters."""
+        if not episodes:
+            return PolicyOutput(
+                self.logits[None, :0][:0], torch.zeros(0, 0, dtype=torch.bool), self.logits[None, :0][:0]
+            )
         ids = [torch.tensor(episode.last.completion.token_ids) for episode in episodes]
         tokens = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=-1).to(self.logits.device)
         mask = tokens >= 0

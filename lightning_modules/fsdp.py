@@ -1,0 +1,68 @@
+"""PyTorch's fully sharded data parallelism, second edition (``fully_shard``), without further packages."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch.distributed.fsdp import FSDPModule, fully_shard
+
+from lightning_modules.parallelism import Parallelism
+from models.reasoners.base import Reasoner
+
+
+class FSDP2Strategy(Parallelism, ModelParallelStrategy):
+    """Weights, gradients and optimiser states in shards over all ranks; each layer is gathered when it computes.
+
+    Args:
+        process_group_backend: ``nccl`` or ``gloo``; by default what fits the device.
+        save_distributed_checkpoint: write a folder with a file per rank, instead of one file.
+        timeout: of a collective, in seconds.
+    """
+
+    def __init__(
+        self,
+        process_group_backend: str | None = None,
+        save_distributed_checkpoint: bool = False,
+        timeout: float = 1800.0,
+    ) -> None:
+        super().__init__(
+            data_parallel_size=1,
+            tensor_parallel_size=1,
+            save_distributed_checkpoint=save_distributed_checkpoint,
+            process_group_backend=process_group_backend,
+            timeout=timedelta(seconds=timeout),
+        )
+        self._gathered = False
+
+    def setup_environment(self) -> None:
+        """Start the processes, all of which share one copy of the model."""
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        super().setup_environment()
+
+    def configure(self, reasoner: Reasoner) -> None:
+        """Load the networks of a reasoner, and shard them layer by layer."""
+        reasoner.configure()
+        mesh = self.device_mesh["data_parallel"]
+        for layer in reasoner.layers():
+            fully_shard(layer, mesh=mesh)
+        fully_shard(reasoner, mesh=mesh)
+
+    @contextmanager
+    def whole_weights(self, reasoner: Reasoner) -> Iterator[None]:
+        """Gather every layer once, and keep it."""
+        if self._gathered:
+            yield
+            return
+        parts = [module for module in reasoner.modules() if isinstance(module, FSDPModule)]
+        self._gathered = True
+        for part in parts:
+            part.set_reshard_after_forward(False, recurse=False)
+            part.unshard()
+        try:
+            yield
+        finally:
+            for part in parts:
+                part.reshard()
+                part.set_reshard_after_forward(part is not reasoner, recurse=False)
+            self._gathered = False

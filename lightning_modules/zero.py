@@ -1,0 +1,171 @@
+"""DeepSpeed ZeRO (arXiv 1910.02054): optimiser states, gradients and weights in shards over the ranks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from lightning.fabric.utilities.seed import reset_seed
+from lightning.pytorch.accelerators import CUDAAccelerator
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
+from torch import Tensor, nn
+
+from lightning_modules.parallelism import Parallelism
+from models.reasoners.base import Reasoner
+
+
+class ZeROStrategy(Parallelism, DeepSpeedStrategy):
+    """Lightning's DeepSpeed strategy, for manual optimisation over micro-batches and for rollouts.
+
+    Gradients of several backward passes add up until the step. Under stage 3 the policy is partitioned while it is
+    loaded, and gathered once for everything that a rollout batch needs without gradient. The module's ``max_grad_norm``
+    is DeepSpeed's ``gradient_clipping``. It also runs on CPUs, over gloo.
+
+    Args:
+        stage: 1 shards the optimiser's states, 2 gradients too, 3 weights too.
+        offload_optimizer: keep the optimiser's states in main memory, and step there.
+        offload_parameters: keep shards of weights in main memory; stage 3 only.
+        process_group_backend: ``nccl`` or ``gloo``; by default what fits the device.
+        **kwargs: of Lightning's ``DeepSpeedStrategy``.
+    """
+
+    def __init__(
+        self,
+        stage: Literal[1, 2, 3] = 2,
+        offload_optimizer: bool = False,
+        offload_parameters: bool = False,
+        process_group_backend: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            stage=stage,
+            offload_optimizer=offload_optimizer,
+            offload_parameters=offload_parameters,
+            process_group_backend=process_group_backend,
+            # Stage 1 reduces all gradients at the step.
+            overlap_comm=stage > 1,
+            **kwargs,
+        )
+        assert isinstance(self.config, dict)
+        # By default a step takes the gradient of the last backward pass alone.
+        self.config["managed_gradient_accumulation"] = False
+        # For DeepSpeed's own log of throughput only; batches of samples are of any size.
+        self.config["train_micro_batch_size_per_gpu"] = 1
+        # The optimiser is the module's; torch steps on the CPU as well.
+        self.config["zero_force_ds_cpu_optimizer"] = False
+        self._gathered = False
+        self._has_gradients = False
+
+    # --- on any device ---
+
+    def setup_environment(self) -> None:
+        """Start the processes, on CPUs too."""
+        if isinstance(self.accelerator, CUDAAccelerator):
+            super().setup_environment()
+        else:
+            DDPStrategy.setup_environment(self)
+
+    def setup_distributed(self) -> None:
+        """Connect the processes."""
+        reset_seed()
+        self.set_world_ranks()
+        self._init_deepspeed_distributed()
+
+    @property
+    def root_device(self) -> torch.device:
+        """Device of this process; DeepSpeed wants an index."""
+        device: torch.device = super().root_device
+        return device if device.index is not None else torch.device(device.type, 0)
+
+    # --- model and steps ---
+
+    def setup(self, trainer: Any) -> None:
+        """Wrap the module into an engine that clips as the module says, and skips steps that are no numbers."""
+        self._init_config_if_needed()
+        assert isinstance(self.config, dict)
+        self.config["gradient_clipping"] = getattr(trainer.lightning_module, "max_grad_norm", 0.0)
+        if self.config.get("bf16", {}).get("enabled"):
+            self.config["bf16"]["check_grad_overflow"] = True
+        super().setup(trainer)
+
+    @contextmanager
+    def model_sharded_context(self) -> Iterator[None]:
+        """Leave modules alone: `configure` partitions the policy, and nothing else."""
+        self._init_config_if_needed()
+        yield
+
+    def configure(self, reasoner: Reasoner) -> None:
+        """Load the networks of a reasoner; transformers partitions them on the way under stage 3."""
+        import deepspeed
+        from transformers.integrations import HfDeepSpeedConfig
+
+        # transformers partitions what it loads as long as this object lives, so it must not outlive the policy's load:
+        # a reference or a segmenter is whole on every rank.
+        live = HfDeepSpeedConfig(self.config)
+        try:
+            reasoner.configure()
+        finally:
+            del live
+        if self.zero_stage_3:
+            for weight in reasoner.direct_weights():
+                deepspeed.zero.register_external_parameter(reasoner, weight)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the module's step itself: not the step but each of its micro-batches is a pass of the engine."""
+        assert self.lightning_module is not None
+        with self.precision_plugin.train_step_context():
+            return self.lightning_module.training_step(*args, **kwargs)
+
+    def pass_through(self, module: nn.Module, *args: Any) -> Any:
+        """Call the module through the engine."""
+        return self.deepspeed_engine(*args)
+
+    def backward(self, *args: Any, **kwargs: Any) -> None:
+        """Run a backward pass."""
+        self._has_gradients = True
+        super().backward(*args, **kwargs)
+
+    def ndim(self, parameter: nn.Parameter) -> int:
+        """Return the number of dimensions; stage 3 leaves an empty tensor where a parameter was."""
+        return len(getattr(parameter, "ds_shape", parameter.shape))
+
+    def update(self, optimizer: LightningOptimizer, parameters: list[nn.Parameter], max_grad_norm: float) -> Tensor:
+        """Let the engine reduce, check, clip and step."""
+        if not self._has_gradients:
+            return torch.zeros((), device=self.root_device)
+        self._has_gradients = False
+        optimizer.step()
+        return torch.as_tensor(self.deepspeed_engine.get_global_grad_norm(), device=self.root_device)
+
+    # --- rollouts ---
+
+    @contextmanager
+    def whole_weights(self, reasoner: Reasoner) -> Iterator[None]:
+        """Gather the weights of stage 3 once, and set the hooks aside that would gather and release each layer's."""
+        if not self.zero_stage_3 or self._gathered:
+            yield
+            return
+        import deepspeed
+
+        self._gathered = True
+        try:
+            with deepspeed.zero.GatheredParameters(list(reasoner.parameters())), _without_hooks(reasoner):
+                yield
+        finally:
+            self._gathered = False
+
+
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+
+
+@contextmanager
+def _without_hooks(root: nn.Module) -> Iterator[None]:
+    kept = [(module, name, vars(module)[name]) for module in root.modules() for name in _HOOKS]
+    for module, name, hooks in kept:
+        setattr(module, name, type(hooks)())
+    try:
+        yield
+    finally:
+        for module, name, hooks in kept:
+            setattr(module, name, hooks)
