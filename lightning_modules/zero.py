@@ -1,7 +1,7 @@
 """DeepSpeed ZeRO (arXiv 1910.02054): optimiser states, gradients and weights in shards over the ranks."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -68,6 +68,11 @@ class ZeROStrategy(Parallelism, DeepSpeedStrategy):
 
     def setup_distributed(self) -> None:
         """Connect the processes."""
+        import deepspeed
+
+        if not isinstance(self.accelerator, CUDAAccelerator):
+            # DeepSpeed would compile kernels for shared memory, behind a lock that outlives a killed process. gloo will do.
+            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         reset_seed()
         self.set_world_ranks()
         self._init_deepspeed_distributed()
@@ -120,6 +125,10 @@ class ZeROStrategy(Parallelism, DeepSpeedStrategy):
     def pass_through(self, module: nn.Module, *args: Any) -> Any:
         """Call the module through the engine."""
         return self.deepspeed_engine(*args)
+
+    def block_backward_sync(self) -> AbstractContextManager[None]:
+        """Reduce each backward pass into the shards: there is no place for whole gradients."""
+        return nullcontext()
 
     def backward(self, *args: Any, **kwargs: Any) -> None:
         """Run a backward pass."""

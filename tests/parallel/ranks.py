@@ -108,6 +108,7 @@ def run(case: Case, folder: Path, rank=0, world=1):
 def _rank(rank, world, port, case, folder, out):
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "RANK": str(rank)}
     torch.set_num_threads(1)
+    import faulthandler; faulthandler.dump_traceback_later(280, exit=True)
     torch.save(run(case, folder, rank, world), out / f"{rank}.pt")
 
 
