@@ -47,6 +47,11 @@ class Completion:
     logprobs: Tensor = field(default_factory=lambda: torch.zeros(0))
     finished: bool = True
 
+    @property
+    def drawn_from_numbers(self) -> bool:
+        """Whether the logits that tokens were drawn from were numbers; otherwise the text means nothing."""
+        return bool(self.logprobs.isfinite().all())
+
 
 @dataclass
 class Turn:

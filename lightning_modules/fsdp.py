@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from lightning_modules.parallelism import Parallelism
@@ -33,7 +34,6 @@ class FSDP2Strategy(Parallelism, ModelParallelStrategy):
             process_group_backend=process_group_backend,
             timeout=timedelta(seconds=timeout),
         )
-        self._gathered = False
 
     def setup_environment(self) -> None:
         """Start the processes, all of which share one copy of the model."""
@@ -49,20 +49,15 @@ class FSDP2Strategy(Parallelism, ModelParallelStrategy):
         fully_shard(reasoner, mesh=mesh)
 
     @contextmanager
-    def whole_weights(self, reasoner: Reasoner) -> Iterator[None]:
+    def whole_weights(self, module: nn.Module) -> Iterator[None]:
         """Gather every layer once, and keep it."""
-        if self._gathered:
-            yield
-            return
-        parts = [module for module in reasoner.modules() if isinstance(module, FSDPModule)]
-        self._gathered = True
-        for part in parts:
+        root, *layers = [part for part in module.modules() if isinstance(part, FSDPModule)]
+        for part in (root, *layers):
             part.set_reshard_after_forward(False, recurse=False)
             part.unshard()
         try:
             yield
         finally:
-            for part in parts:
+            for part in (root, *layers):
                 part.reshard()
-                part.set_reshard_after_forward(part is not reasoner, recurse=False)
-            self._gathered = False
+                part.set_reshard_after_forward(part is not root, recurse=False)

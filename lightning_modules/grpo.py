@@ -82,7 +82,7 @@ class GRPOModule(TrainingModule):
 
     def training_step(self, batch: list[VideoSample], batch_idx: int) -> dict[str, Any]:
         """Roll out, score, and step."""
-        with self.parallelism.whole_weights(self.reasoner):
+        with self.parallelism.whole_weights(self):
             with self._phase("rollout"):
                 groups = self._rollout(batch, self.num_generations, self._sampling(), "shown", self.rewards.needs_masks)
             with self._phase("reward"):
@@ -128,7 +128,7 @@ class GRPOModule(TrainingModule):
             torch.cat(rewards), self.num_generations, self.scale_rewards, self.advantage_eps
         ).split([len(rank) for rank in rewards])[self.global_rank]
         # What was drawn from logits that are no numbers teaches nothing: the step is skipped.
-        drawn = torch.tensor([bool(episode.last.completion.logprobs.isfinite().all()) for episode in episodes])
+        drawn = torch.tensor([episode.last.completion.drawn_from_numbers for episode in episodes])
         counted = ~rewards[self.global_rank].isnan()
         if self.mask_truncated_completions:
             counted &= ranks[self.global_rank]["finished"].bool()

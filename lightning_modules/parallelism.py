@@ -39,10 +39,10 @@ class Parallelism:
         """Load the networks of a reasoner, and shard them where that is done before the optimiser exists."""
         reasoner.configure()
 
-    def whole_weights(self, reasoner: Reasoner) -> AbstractContextManager[None]:
-        """Inside this context every rank has all weights, and its passes without gradient need no other rank.
+    def whole_weights(self, module: nn.Module) -> AbstractContextManager[None]:
+        """Inside this context every rank has all weights of a module, and calls it without regard to other ranks.
 
-        Entering and leaving it are collective; inside it a rank may make as many passes as it likes. It can be nested.
+        Entering and leaving are collective. There are no gradients inside.
         """
         return nullcontext()
 

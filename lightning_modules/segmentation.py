@@ -81,7 +81,8 @@ class SegmentationModule(LightningModule):
 
     def predict_step(self, batch: list[VideoSample], batch_idx: int) -> list[Episode]:
         """Return one episode per sample, with masks at every frame."""
-        return [group[0] for group in self._rollout(batch)]
+        with self.parallelism.whole_weights(self):
+            return [group[0] for group in self._answers(batch)]
 
     def on_validation_epoch_end(self) -> None:
         """Log the table of the validation set."""
@@ -100,24 +101,35 @@ class SegmentationModule(LightningModule):
         masks: bool = True,
     ) -> list[list[Episode]]:
         segmenter = self.segmenter if masks else None
-        with self.parallelism.whole_weights(self.reasoner):
-            return rollout(
-                batch,
-                self.reasoner,
-                self.dialogue,
-                None if segmenter is None else segmenter.to(self.device),
-                self.frame_sampler,
-                group_size,
-                sampling or Sampling(self.max_completion_length),
-                segment_frames,
-                self.on_segmenter_error,
-            )
+        return rollout(
+            batch,
+            self.reasoner,
+            self.dialogue,
+            None if segmenter is None else segmenter.to(self.device),
+            self.frame_sampler,
+            group_size,
+            sampling or Sampling(self.max_completion_length),
+            segment_frames,
+            self.on_segmenter_error,
+        )
+
+    def _answers(self, batch: Sequence[VideoSample]) -> list[list[Episode]]:
+        """Answer each sample once; what a broken model says is no answer that could be scored."""
+        groups = self._rollout(batch)
+        for (episode,) in groups:
+            if not episode.last.completion.drawn_from_numbers:
+                raise FloatingPointError(
+                    f"Expected finite logits while {episode.sample.key!r} was answered, but got others; look at the "
+                    "weights, or try `reasoner.dtype=float32`"
+                )
+        return groups
 
     def _evaluate(self, batch: list[VideoSample]) -> dict[str, Any]:
         if self.segmenter is None:
             raise ValueError("Expected a `segmenter` to validate or test with, but got None: J and F need masks")
-        groups = self._rollout(batch)
-        scores = [self.rewards(group) for group in groups]
+        with self.parallelism.whole_weights(self):
+            groups = self._answers(batch)
+            scores = [self.rewards(group) for group in groups]
         for (episode,), score in zip(groups, scores, strict=True):
             if episode.sample.meta.get("repeated"):  # it only fills up this rank's last batch
                 continue

@@ -54,7 +54,6 @@ class ZeROStrategy(Parallelism, DeepSpeedStrategy):
         self.config["train_micro_batch_size_per_gpu"] = 1
         # The optimiser is the module's; torch steps on the CPU as well.
         self.config["zero_force_ds_cpu_optimizer"] = False
-        self._gathered = False
         self._has_gradients = False
 
     # --- on any device ---
@@ -71,7 +70,7 @@ class ZeROStrategy(Parallelism, DeepSpeedStrategy):
         import deepspeed
 
         if not isinstance(self.accelerator, CUDAAccelerator):
-            # DeepSpeed would compile kernels for shared memory, behind a lock that outlives a killed process. gloo will do.
+            # gloo will do; kernels for shared memory would be compiled, behind a lock that outlives a killed process.
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         reset_seed()
         self.set_world_ranks()
@@ -150,19 +149,18 @@ class ZeROStrategy(Parallelism, DeepSpeedStrategy):
     # --- rollouts ---
 
     @contextmanager
-    def whole_weights(self, reasoner: Reasoner) -> Iterator[None]:
-        """Gather the weights of stage 3 once, and set the hooks aside that would gather and release each layer's."""
-        if not self.zero_stage_3 or self._gathered:
+    def whole_weights(self, module: nn.Module) -> Iterator[None]:
+        """Gather the weights of stage 3 once, and set the hooks aside that would gather and release each layer's.
+
+        The hooks also record in which order modules are called, which must be the same on every rank.
+        """
+        if not self.zero_stage_3:
             yield
             return
         import deepspeed
 
-        self._gathered = True
-        try:
-            with deepspeed.zero.GatheredParameters(list(reasoner.parameters())), _without_hooks(reasoner):
-                yield
-        finally:
-            self._gathered = False
+        with deepspeed.zero.GatheredParameters(list(module.parameters())), _without_hooks(module):
+            yield
 
 
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")

@@ -1,5 +1,6 @@
 """From episodes to numbers: what a reward is, and how several make one."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -40,9 +41,13 @@ class Reward(Metric):
         raise NotImplementedError(f"{type(self).__name__} must override `score` or `score_group`")
 
     def score_group(self, group: Sequence[Episode]) -> Tensor:
-        """Return the rewards of a group, ``float64 (G,)``, NaN where they do not apply."""
+        """Return the rewards of a group, ``float64 (G,)``, NaN where they do not apply.
+
+        A score that is no number is infinite here: it is not left out as one that does not apply, and stays visible
+        until GRPO skips its step.
+        """
         scores = [self.score(episode) for episode in group]
-        return torch.tensor([float("nan") if score is None else score for score in scores], dtype=torch.float64)
+        return torch.tensor([_number(score) for score in scores], dtype=torch.float64)
 
     def update(self, group: Sequence[Episode]) -> None:
         """Add the scores of a group to the running mean."""
@@ -112,7 +117,7 @@ class RewardCollection(nn.Module):
         applies = torch.zeros(len(group), dtype=torch.bool)
         for name, scores in parts.items():
             if self.weights[name] != 0:
-                total += self.weights[name] * scores.nan_to_num(0.0)
+                total += self.weights[name] * scores.masked_fill(scores.isnan(), 0.0)
                 applies |= ~scores.isnan()
         strict = any(
             reward.needs_masks and not reward.scores_failures and self.weights[name] != 0
@@ -132,6 +137,12 @@ class RewardCollection(nn.Module):
 
     def _items(self) -> dict[str, Reward]:
         return {name: reward for name, reward in self.rewards.items() if isinstance(reward, Reward)}
+
+
+def _number(score: float | None) -> float:
+    if score is None:
+        return math.nan
+    return math.inf if math.isnan(score) else score
 
 
 def _weight(weights: dict[str, float | None], name: str) -> float:

@@ -314,7 +314,9 @@ class QwenVL(Reasoner):
         finished = torch.zeros(len(valid), dtype=torch.bool, device=self.device)
         tokens, scores = [], []
         for position in range(draw.sampling.max_completion_length):
-            drawn = draw(logits, position).masked_fill(finished, self.pad_token)
+            drawn = draw(logits, position)
+            # Nothing can be drawn from logits that are no numbers: the row ends, and its log-probability says why.
+            drawn = drawn.masked_fill(logits.isnan().any(dim=1), self.end_token).masked_fill(finished, self.pad_token)
             tokens.append(drawn)
             scaled = logits / (draw.sampling.temperature or 1.0)
             scores.append(selective_log_softmax(scaled, drawn))

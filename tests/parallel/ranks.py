@@ -73,7 +73,7 @@ class Watch(Callback):
         self.curve.append({k: float(v) for k, v in trainer.callback_metrics.items() if "time" not in k})
 
     def on_train_end(self, trainer, module):
-        with module.parallelism.whole_weights(module.reasoner):
+        with module.parallelism.whole_weights(module):
             self.weights = {n: (p.full_tensor() if hasattr(p, "full_tensor") else p).detach().clone() for n, p in module.reasoner.named_parameters()}
 
 
