@@ -1,5 +1,6 @@
 """DeepSpeed ZeRO (arXiv 1910.02054): optimiser states, gradients and weights in shards over the ranks."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
@@ -13,6 +14,9 @@ from torch import Tensor, nn
 
 from lightning_modules.parallelism import Parallelism
 from models.reasoners.base import Reasoner
+
+# DeepSpeed says so on stdout as soon as it is imported, in the middle of what `--print_config` prints.
+logging.getLogger("DeepSpeed").addFilter(lambda record: "Setting accelerator to CPU" not in record.getMessage())
 
 
 class ZeROStrategy(Parallelism, DeepSpeedStrategy):
@@ -140,11 +144,17 @@ class ZeROStrategy(Parallelism, DeepSpeedStrategy):
 
     def update(self, optimizer: LightningOptimizer, parameters: list[nn.Parameter], max_grad_norm: float) -> Tensor:
         """Let the engine reduce, check, clip and step."""
-        if not self._has_gradients:
-            return torch.zeros((), device=self.root_device)
-        self._has_gradients = False
+        moves = self._has_gradients
         optimizer.step()
-        return torch.as_tensor(self.deepspeed_engine.get_global_grad_norm(), device=self.root_device)
+        norm = self.deepspeed_engine.get_global_grad_norm() if moves else 0.0
+        return torch.as_tensor(norm, device=self.root_device)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Step, unless there was no backward pass: torch's optimisers leave alone what has no gradient."""
+        if not self._has_gradients:
+            return None
+        self._has_gradients = False
+        return super().optimizer_step(*args, **kwargs)
 
     # --- rollouts ---
 
