@@ -7,6 +7,7 @@ from typing import Any
 
 from datamodules.dataset import VideoDataset, VideoRecord, read_json
 from datamodules.errors import BadSampleError
+from datamodules.json_index import open_index
 from datamodules.masks import RLE, MaskReader
 
 
@@ -28,16 +29,24 @@ class MaskDictDataset(VideoDataset):
         """The JSON of masks, or None where they are hidden."""
 
     @property
+    def mask_dicts(self) -> list[Path]:
+        """Every JSON of masks that is read if it is there."""
+        return [] if self.masks_file is None else [self.masks_file]
+
+    @property
     def files(self) -> list[Path]:
         """Files and folders without which the dataset cannot be read."""
         return [path for path in (self.images, self.expressions_file, self.masks_file) if path is not None]
 
     def records(self) -> Iterator[VideoRecord]:
-        """Return every expression, in the order of the file.
+        """Return every expression, in the order of the file; the JSON of masks is parsed here if it never was.
 
         Raises:
-            ValueError: if the file has another layout.
+            ValueError: if a file has another layout.
         """
+        for path in self.mask_dicts:
+            if path.exists():
+                open_index(path)  # before there are workers, each of which would find that it has to be parsed
         for video_id, video in self.videos.items():
             names = tuple(sorted(video["frames"]))
             for expression_id, expression in video["expressions"].items():
@@ -95,11 +104,11 @@ class MaskDictDataset(VideoDataset):
             BadSampleError: if there is no such annotation.
         """
         assert self.masks_file is not None
-        tracks = read_json(self.masks_file)
-        if annotation_id not in tracks:
+        try:
+            return open_index(self.masks_file)[annotation_id]  # type: ignore[no-any-return]
+        except KeyError as error:
             raise BadSampleError(
                 f"{record.key!r} in `{self.expressions_file}`: expected annotation {annotation_id!r} in "
                 f"`{self.masks_file}`, but it has none of that name",
                 "unknown annotation",
-            )
-        return tracks[annotation_id]  # type: ignore[no-any-return]
+            ) from error

@@ -1,12 +1,13 @@
 """ReVOS: referring and reasoning expressions about videos."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from datamodules.dataset import VideoRecord, read_json
+from datamodules.dataset import VideoRecord
 from datamodules.errors import BadSampleError
+from datamodules.json_index import open_index
 from datamodules.mask_dict import MaskDictDataset
 from datamodules.masks import MaskReader, UnionReader
 from datamodules.sampling import FrameSelection
@@ -69,6 +70,11 @@ class ReVOS(MaskDictDataset):
         """The JSON of masks."""
         return self.root / "mask_dict.json"
 
+    @property
+    def mask_dicts(self) -> list[Path]:
+        """Every JSON of masks that is read if it is there."""
+        return [self.masks_file, self._foreground_file]
+
     def record(
         self, video_id: str, expression_id: str, expression: dict[str, Any], names: tuple[str, ...]
     ) -> VideoRecord:
@@ -95,9 +101,12 @@ class ReVOS(MaskDictDataset):
         )
 
     @property
-    def _foreground(self) -> dict[str, Any]:
-        path = self.root / "mask_dict_foreground.json"
-        return read_json(path) if path.exists() else {}
+    def _foreground_file(self) -> Path:
+        return self.root / "mask_dict_foreground.json"
+
+    @property
+    def _foreground(self) -> Mapping[str, Any]:
+        return open_index(self._foreground_file) if self._foreground_file.exists() else {}
 
     @cached_property
     def _annotations(self) -> dict[str, list[str]]:

@@ -1,8 +1,7 @@
-"""What a run writes: where to, and how it stays whole."""
+"""What a run writes: where to, and as what."""
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -33,22 +32,6 @@ def inside(root: Path, *names: str) -> Path:
         if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
             raise ValueError(f"Expected a name that stays inside '{root}', but got {name!r}; rename it in the dataset")
     return root.joinpath(*names)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is there as a whole or not at all; its folders are made.
-
-    Args:
-        path: the file; it is replaced if it exists.
-        data: its content.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_bytes(data)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

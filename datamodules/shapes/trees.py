@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from datamodules.files import write_atomically
 from datamodules.masks import RLE, encode_rle
 from datamodules.shapes.expressions import Expression
 from datamodules.shapes.scenes import Scene
@@ -120,10 +121,7 @@ class Tree(ABC):
     def close(self) -> None:
         """Write every JSON file, each in one move."""
         for path, content in self.json_files().items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft = path.with_suffix(".part")
-            draft.write_text(json.dumps(content), encoding="utf-8")
-            draft.replace(path)
+            write_atomically(path, json.dumps(content).encode())
 
 
 class ReVOSTree(Tree):

@@ -7,11 +7,12 @@ from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
 
+from datamodules.files import write_atomically
 from datamodules.structures import VideoSample
 from dialogues.episode import Episode
 from lightning_modules.callbacks.base import RunCallback
 from lightning_modules.callbacks.records import answer_record, scored_groups
-from lightning_modules.files import inside, to_json, write_atomically
+from lightning_modules.files import inside, to_json
 from lightning_modules.media import encode_film, encode_mask, encode_png
 from lightning_modules.pictures import film, group_picture
 

@@ -154,6 +154,14 @@ def test_malformed_file(tmp_path, change, message):
     assert path.name in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["mask_dict.json", "mask_dict_foreground.json"])
+@pytest.mark.parametrize("text", ['{"0": [', "[]", '{"0": [], "0": []}'], ids=["truncated", "a list", "a name twice"])
+def test_malformed_masks(tmp_path, name, text):
+    (write_revos(tmp_path) / name).write_text(text)
+    with pytest.raises(ValueError, match=rf"Expected JSON in `.*/{name}`, one object, but got"):
+        len(ReVOS(tmp_path, on_bad_sample="skip"))
+
+
 def _said(meta):
     return meta["videos"]["toy/a"]["expressions"]["1"]
 

@@ -21,7 +21,10 @@ def train(root, **arguments):
 
 def drawn(batch):
     """What was drawn, down to the pixels."""
-    return [(sample.key, tuple(sample.frame_ids), int(sample.frames.stack().sum())) for sample in batch]
+    return [
+        (sample.key, tuple(sample.frame_ids), int(sample.frames.stack().sum()), sample.masks.stack().nonzero().tolist())
+        for sample in batch
+    ]
 
 
 def epochs(datamodule, count):

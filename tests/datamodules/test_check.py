@@ -73,8 +73,9 @@ def test_missing_dataset(tmp_path):
     assert "mask_dict.json" in str(report)
 
 
-def test_malformed_file(tmp_path):
-    (write_revos(tmp_path) / "meta_expressions_train_.json").write_text("[")
+@pytest.mark.parametrize("name", ["meta_expressions_train_.json", "mask_dict.json", "mask_dict_foreground.json"])
+def test_malformed_file(tmp_path, name):
+    (write_revos(tmp_path) / name).write_text("[")
     assert list(check(ReVOS(tmp_path)).problems) == ["malformed file"]
 
 

@@ -132,11 +132,32 @@ def test_revos_other_expressions(tmp_path):
     assert len(ReVOS(tmp_path, expressions="meta_expressions_train_select.json")) == 6
 
 
-def test_masks_are_parsed_once(tmp_path):
-    path = write_revos(tmp_path) / "mask_dict.json"
+def test_json_is_parsed_once(tmp_path):
+    path = write_revos(tmp_path) / "meta_expressions_train_.json"
     assert read_json(path) is read_json(path)
     write_json(path, {"changed": []})
     assert read_json(path) == {"changed": []}
+
+
+@pytest.mark.parametrize(
+    ("write", "kind", "files"),
+    [
+        (write_revos, ReVOS, ["mask_dict.json", "mask_dict_foreground.json"]),
+        (write_mevis, MeViS, ["train/mask_dict.json"]),
+    ],
+    ids=["ReVOS", "MeViS"],
+)
+def test_masks_are_parsed_before_there_are_workers(tmp_path, write, kind, files):
+    """Indexing the expressions indexes the masks; what is drawn afterwards follows a change of the file."""
+    dataset = kind(write(tmp_path))
+    assert not list(tmp_path.rglob("*.index"))
+    len(dataset)
+    assert sorted(tmp_path.rglob("*.index")) == [tmp_path / f"{file}.index" for file in files]
+    before = dataset[0].masks.stack()
+    tracks = json.loads((tmp_path / files[0]).read_text())
+    write_json(tmp_path / files[0], tracks | {"0": tracks["1"]})
+    assert torch.equal(dataset[0].masks.stack(), dataset[1].masks.stack())
+    assert not torch.equal(dataset[0].masks.stack(), before)
 
 
 def test_mevis_splits(tmp_path):

@@ -26,7 +26,7 @@ from lightning_modules.callbacks import (
 )
 from lightning_modules.callbacks.alarms import hacking_shares
 from lightning_modules.callbacks.rollouts import markdown, transcript
-from lightning_modules.files import inside, to_json, write_atomically
+from lightning_modules.files import inside, to_json
 from lightning_modules.media import davis_palette, encode_mask
 from rewards.base import Scores
 from tests.lightning_modules.episodes import failed_episode, group_of_two, moving_square, perfect_episode
@@ -340,21 +340,6 @@ def test_results(tmp_path):
     assert contents(tmp_path) == ["test.json"]
     run.validate(Rehearsal(), loader(), verbose=False)
     assert contents(tmp_path) == ["test.json", "validation.json"]
-
-
-def test_a_file_is_whole_or_the_old_one(tmp_path, monkeypatch):
-    path = tmp_path / "new" / "file"
-    write_atomically(path, b"old")
-
-    def crash(source, target):
-        assert Path(source).read_bytes() == b"new"
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "replace", crash)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert contents(tmp_path) == ["new/file"]
 
 
 def test_json_is_strict():
