@@ -154,12 +154,11 @@ class GRPOModule(TrainingModule):
         """Log rewards and completions under TRL's names."""
         if not episodes:
             return
-        groups = rewards.view(-1, self.num_generations)
         completions = [episode.last.completion for episode in episodes]
         lengths = torch.tensor([len(completion.token_ids) for completion in completions], dtype=torch.float32)
         numbers: dict[str, Tensor | float] = {
             "reward": rewards.nanmean(),
-            "reward_std": torch.stack([group[~group.isnan()].std() for group in groups]).nanmean(),
+            "reward_std": rewards[~rewards.isnan()].std(),
             "frac_reward_zero_std": equal_groups(rewards, self.num_generations).double().mean(),
             "completions/mean_length": lengths.mean(),
             "completions/max_length": lengths.max(),
