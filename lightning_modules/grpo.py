@@ -1,6 +1,5 @@
 """Group relative policy optimisation (arXiv 2402.03300) of a reasoner, in the order in which it happens."""
 
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -142,7 +141,7 @@ class GRPOModule(TrainingModule):
             num_sequences=self._global_sum(len(lengths)),
             num_ranks=self.trainer.world_size,
         )
-        metrics: Counter[str] = Counter()
+        metrics: dict[str, Tensor] = {}
 
         def share(number: int, chunk: slice) -> Tensor:
             output = self._policy(experience.episodes[chunk], self.temperature)
@@ -155,21 +154,21 @@ class GRPOModule(TrainingModule):
                 entropy=output.entropy if self.loss.entropy_coef else output.entropy.detach(),
             )
             outputs = self.loss(inputs, normalizers)
-            metrics.update(outputs.metrics)
+            for name, value in outputs.metrics.items():
+                metrics[name] = metrics.get(name, 0.0) + value
             return outputs.loss
 
         self._step(experience.episodes, chunks, share)
-        self.log_dict(dict(metrics), sync_dist=True, batch_size=1)
+        self.log_dict(metrics, sync_dist=True, batch_size=1)
 
     def _log_rollout(self, numbers: dict[str, Tensor]) -> None:
         """Log what all ranks' episodes were like."""
         rewards, lengths = numbers["reward"], numbers["length"]
         if not len(rewards):
             return
-        groups = rewards.view(-1, self.num_generations)
         self.log("reward", rewards.nanmean(), prog_bar=True, batch_size=1)
         shown = {
-            "reward_std": torch.stack([group[~group.isnan()].std() for group in groups]).nanmean(),
+            "reward_std": rewards[~rewards.isnan()].std(),
             "frac_reward_zero_std": equal_groups(rewards, self.num_generations).double().mean(),
             "completions/mean_length": lengths.mean(),
             "completions/max_length": lengths.max(),

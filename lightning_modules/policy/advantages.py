@@ -14,7 +14,8 @@ EQUAL_REWARDS = 1e-6
 def equal_groups(rewards: Tensor, num_generations: int) -> Tensor:
     """Return which groups carry no signal, because their scored rewards differ by at most ``EQUAL_REWARDS``.
 
-    Its mean is what TRL logs as ``frac_reward_zero_std``.
+    Its mean is what TRL logs as ``frac_reward_zero_std`` (unless ``scale_rewards`` is ``batch``: then TRL asks whether
+    the rewards of the whole batch are equal).
 
     Args:
         rewards: ``float64 (B,)``, groups one after the other, NaN where an episode was not scored.
@@ -54,7 +55,8 @@ def group_advantages(
             one is compared with mean 0 and standard deviation 1.
 
     Returns:
-        ``float64 (B,)``; 0 where an episode was not scored. Its tokens should not count either: mask them.
+        ``float64 (B,)``; 0 where an episode was not scored. Its tokens should not count either: mask them. (TRL counts
+        them: they are pulled to the reference and dilute the loss.)
 
     Raises:
         ValueError: if the groups are of one, or do not divide the batch.

@@ -313,13 +313,13 @@ def test_rollouts_differ_from_step_to_step_and_repeat_with_the_seed(folder, tmp_
     texts: list[list[str]] = []
     for _ in range(2):
         module = grpo(qwen(folder), rewards={"form": Form()}, optimizer=AdamWConfig(0.0))
-        original, seen = module._log_rollout, []
+        original, seen = module._numbers, []
 
-        def record(episodes, scores, rewards, seen=seen, original=original):
+        def record(episodes, scores, seen=seen, original=original):
             seen.append("|".join(episode.last.completion.text for episode in episodes))
-            original(episodes, scores, rewards)
+            return original(episodes, scores)
 
-        module._log_rollout = record
+        module._numbers = record
         fit(module, samples(), tmp_path, steps=2)
         texts.append(seen)
     assert texts[0] == texts[1]
