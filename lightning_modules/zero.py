@@ -1,8 +1,8 @@
 """DeepSpeed ZeRO (arXiv 1910.02054): optimiser states, gradients and weights in shards over the ranks."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -98,7 +98,7 @@ class ZeROStrategy(Parallelism, DeepSpeedStrategy):
         super().setup(trainer)
 
     @contextmanager
-    def model_sharded_context(self) -> Iterator[None]:
+    def model_sharded_context(self) -> Generator[None, None, None]:
         """Leave modules alone: `configure` partitions the policy, and nothing else."""
         self._init_config_if_needed()
         yield
@@ -106,7 +106,7 @@ class ZeROStrategy(Parallelism, DeepSpeedStrategy):
     def configure(self, reasoner: Reasoner) -> None:
         """Load the networks of a reasoner; transformers partitions them on the way under stage 3."""
         import deepspeed
-        from transformers.integrations import HfDeepSpeedConfig
+        from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
         # transformers partitions what it loads as long as this object lives, so it must not outlive the policy's load:
         # a reference or a segmenter is whole on every rank.
@@ -129,14 +129,14 @@ class ZeROStrategy(Parallelism, DeepSpeedStrategy):
         """Call the module through the engine."""
         return self.deepspeed_engine(*args)
 
-    def block_backward_sync(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def block_backward_sync(self) -> Generator[None, None, None]:
         """Reduce each backward pass into the shards: there is no place for whole gradients."""
-        return nullcontext()
+        yield
 
-    def backward(self, *args: Any, **kwargs: Any) -> None:
-        """Run a backward pass."""
+    def pre_backward(self, closure_loss: Tensor) -> None:
+        """Note that there will be gradients."""
         self._has_gradients = True
-        super().backward(*args, **kwargs)
 
     def ndim(self, parameter: nn.Parameter) -> int:
         """Return the number of dimensions; stage 3 leaves an empty tensor where a parameter was."""
@@ -159,7 +159,7 @@ class ZeROStrategy(Parallelism, DeepSpeedStrategy):
     # --- rollouts ---
 
     @contextmanager
-    def whole_weights(self, module: nn.Module) -> Iterator[None]:
+    def whole_weights(self, module: nn.Module) -> Generator[None, None, None]:
         """Gather the weights of stage 3 once, and set the hooks aside that would gather and release each layer's.
 
         The hooks also record in which order modules are called, which must be the same on every rank.
@@ -177,7 +177,7 @@ _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backw
 
 
 @contextmanager
-def _without_hooks(root: nn.Module) -> Iterator[None]:
+def _without_hooks(root: nn.Module) -> Generator[None, None, None]:
     kept = [(module, name, vars(module)[name]) for module in root.modules() for name in _HOOKS]
     for module, name, hooks in kept:
         setattr(module, name, type(hooks)())

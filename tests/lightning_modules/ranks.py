@@ -43,8 +43,8 @@ Poison = Literal["loss", "gradient", "reward", "logits"]
 class Case:
     """What is trained, and what happens on the way.
 
-    ``idle`` are the steps at which the last rank has no samples, ``empty`` those at which no rank has; ``poisoned``
-    those at which something of the last rank is no number.
+    ``idle`` are the steps at which the last rank has no samples, ``empty`` those at which no rank has; ``poison`` says
+    at which steps what of the last rank is no number.
     """
 
     stage: Literal["sft", "grpo"]
@@ -52,8 +52,7 @@ class Case:
     steps: int = 20
     idle: Sequence[int] = ()
     empty: Sequence[int] = ()
-    poison: Poison = "loss"
-    poisoned: Sequence[int] = ()
+    poison: dict[int, Poison] = field(default_factory=dict)
     reasoner: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     trainer: dict[str, Any] = field(default_factory=dict)
@@ -107,15 +106,15 @@ class Watch(Callback):
         self.outcome = Outcome([], {})
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
-        poisoned = batch_idx in self.case.poisoned and trainer.global_rank == trainer.world_size - 1
-        module.reasoner.poison = self.case.poison if poisoned else None
+        last = trainer.global_rank == trainer.world_size - 1
+        poison = module.reasoner.poison = self.case.poison.get(batch_idx) if last else None
         for reward in module.rewards.rewards.values():
-            reward.poisoned = poisoned and self.case.poison == "reward"
+            reward.poisoned = poison == "reward"
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         numbers = trainer.callback_metrics.items()
         self.outcome.curve.append({name: float(value) for name, value in numbers if "time" not in name})
-        if self.case.poisoned or batch_idx == self.case.steps - 1:
+        if self.case.poison or batch_idx == self.case.steps - 1:
             self.outcome.weights[batch_idx] = whole_weights(module)
         if self.case.save and batch_idx == 1:
             trainer.save_checkpoint(self.case.save)
