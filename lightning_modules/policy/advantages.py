@@ -25,9 +25,9 @@ def equal_groups(rewards: Tensor, num_generations: int) -> Tensor:
         ``bool (B / num_generations,)``; True also for a group with fewer than two scored members.
     """
     groups = _groups(rewards, num_generations)
-    highest = groups.nan_to_num(nan=-torch.inf).amax(dim=1)
-    lowest = groups.nan_to_num(nan=torch.inf).amin(dim=1)
-    return ~(highest - lowest > EQUAL_REWARDS)
+    highest = groups.masked_fill(groups.isnan(), -torch.inf).amax(dim=1)
+    lowest = groups.masked_fill(groups.isnan(), torch.inf).amin(dim=1)
+    return highest - lowest <= EQUAL_REWARDS
 
 
 def group_advantages(
@@ -46,8 +46,9 @@ def group_advantages(
     push in a common direction.
 
     Args:
-        rewards: ``float64 (B,)``, groups one after the other. NaN means not scored: left out of the statistics. For
-            ``scale_rewards='batch'`` pass the rewards of all ranks.
+        rewards: ``float64 (B,)``, groups one after the other. NaN means not scored: left out of the statistics. An
+            infinite one makes the advantages of its group NaN. For ``scale_rewards='batch'`` pass the rewards of all
+            ranks.
         num_generations: members of a group, at least 2.
         scale_rewards: what the deviation from the group's mean is divided by.
         eps: added to the standard deviation.

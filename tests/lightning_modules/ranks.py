@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -205,23 +205,26 @@ def train(case: Case, folder: Path, rank: int = 0, world_size: int = 1) -> Outco
     return watch.outcome
 
 
-def train_on_ranks(case: Case, folder: Path, world_size: int = 2, patience: float = 300) -> list[Outcome]:
-    """Run a case on several processes.
+def train_on_ranks(case: Case, folder: Path, world_size: int = 2) -> list[Outcome]:
+    """Run a case on several processes."""
+    files = [folder / f"outcome_{rank}.pt" for rank in range(world_size)]
+    run_on_ranks(_train_and_save, case, folder, files, world_size, world_size=world_size)
+    return [Outcome(**torch.load(file, weights_only=True)) for file in files]
+
+
+def run_on_ranks(work: Callable[..., None], *args: Any, world_size: int = 2, patience: float = 300) -> None:
+    """Call ``work(*args)`` on several processes, which know of each other as torchrun's do.
 
     Raises:
         TimeoutError: if a rank waits for the others for ever.
         RuntimeError: if one fails.
     """
-    context = get_context("forkserver")
+    context = get_context("forkserver")  # imports everything once, for all tests
     context.set_forkserver_preload(["torchvision_shim", "deepspeed", "tests.lightning_modules.ranks"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    files = [folder / f"outcome_{rank}.pt" for rank in range(world_size)]
-    ranks = [
-        context.Process(target=_rank, args=(case, folder, rank, world_size, port, file))
-        for rank, file in enumerate(files)
-    ]
+    ranks = [context.Process(target=_rank, args=(rank, world_size, port, work, args)) for rank in range(world_size)]
     for rank in ranks:
         rank.start()
     for rank in ranks:
@@ -233,10 +236,9 @@ def train_on_ranks(case: Case, folder: Path, world_size: int = 2, patience: floa
         raise TimeoutError(f"Expected every rank to end within {patience} s, but the exit codes are {codes}")
     if any(codes):
         raise RuntimeError(f"Expected every rank to succeed, but the exit codes are {codes}")
-    return [Outcome(**torch.load(file, weights_only=True)) for file in files]
 
 
-def _rank(case: Case, folder: Path, rank: int, world_size: int, port: int, file: Path) -> None:
+def _rank(rank: int, world_size: int, port: int, work: Callable[..., None], args: tuple[Any, ...]) -> None:
     os.environ |= {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
@@ -246,4 +248,9 @@ def _rank(case: Case, folder: Path, rank: int, world_size: int, port: int, file:
         "RANK": str(rank),
     }
     torch.set_num_threads(1)
-    torch.save(vars(train(case, folder, rank, world_size)), file)
+    work(*args)
+
+
+def _train_and_save(case: Case, folder: Path, files: list[Path], world_size: int) -> None:
+    rank = int(os.environ["RANK"])
+    torch.save(vars(train(case, folder, rank, world_size)), files[rank])

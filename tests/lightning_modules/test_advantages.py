@@ -101,3 +101,10 @@ def test_released_divides_a_rounding_error():
 def test_errors(size, scale, message):
     with pytest.raises(ValueError, match=message):
         group_advantages(torch.zeros(6), size, scale)
+
+
+@pytest.mark.parametrize("rewards", [[torch.inf, torch.inf], [torch.inf, 1.0], [-torch.inf, 1.0, torch.nan]])
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+def test_an_infinite_reward_is_never_an_advantage(rewards, scale):
+    advantages = group_advantages(torch.tensor(rewards, dtype=torch.float64), len(rewards), scale)
+    assert not advantages[:2].isfinite().any()

@@ -85,7 +85,7 @@ def test_what_is_no_number_moves_nothing_on_any_rank(folder, strategy):
         for step in range(1, 9):
             before, after = rank.weights[step - 1], rank.weights[step]
             unchanged = [torch.equal(weight, before[name]) for name, weight in after.items()]
-            assert all(unchanged) if step in poison else not any(unchanged), step
+            assert all(unchanged) == (step in poison), step
         assert [numbers["skipped_steps"] for numbers in rank.curve] == [0, 1, 1, 2, 2, 3, 3, 4, 4]
         assert [math.isfinite(numbers["grad_norm"]) for numbers in rank.curve] == [s not in poison for s in range(9)]
 
