@@ -90,6 +90,12 @@ class Reasoner(nn.Module, ABC):
         raise NotImplementedError(f"{type(self).__name__} has no reference policy")
         yield
 
-    def save_pretrained(self, folder: Path, dtype: str | None = None) -> None:
-        """Write a folder that opens in plain transformers, with weights of ``dtype`` if that is given."""
+    def save_pretrained(self, folder: Path, dtype: str | None = None, adapters_only: bool = False) -> None:
+        """Write a folder that opens in plain transformers.
+
+        Args:
+            folder: where to.
+            dtype: of the weights; None keeps theirs.
+            adapters_only: write the adapters alone, for peft to put on the model they were trained on.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no weights to save")
