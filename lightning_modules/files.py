@@ -3,7 +3,9 @@
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -49,6 +51,44 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def expect_room(folder: Path, replaceable: Sequence[str] = ()) -> None:
+    """Refuse to write a folder over anything that is there.
+
+    Args:
+        folder: what will be written.
+        replaceable: a folder that holds one of these files may be replaced.
+
+    Raises:
+        FileExistsError: if it is a file, or a folder that holds something else.
+    """
+    taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
+    if taken and not any((folder / name).is_file() for name in replaceable):
+        raise FileExistsError(
+            f"Expected '{folder}' to be a new or an empty folder, but there is something in its place; "
+            "name another one, or move that away"
+        )
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder to fill, which becomes ``folder`` when everything is in it and vanishes otherwise.
+
+    Args:
+        folder: where to; what is there is replaced, so ask ``expect_room`` first.
+    """
+    folder = folder.resolve()
+    unfinished, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        if folder.exists():
+            folder.rename(old)
+        unfinished.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

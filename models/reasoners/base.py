@@ -53,6 +53,9 @@ class PolicyOutput:
 class Reasoner(nn.Module, ABC):
     """A vision-language model that writes completions and knows how likely they were."""
 
+    #: Hugging Face folder or hub name that the weights were loaded from.
+    pretrained: str = ""
+
     def configure(self) -> None:
         """Build or load the networks. Called once, by ``configure_model``; constructors stay cheap."""
 

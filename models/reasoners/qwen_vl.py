@@ -183,7 +183,7 @@ class QwenVL(Reasoner):
         if self.lora is not None:
             model = adapters.merge(self.model, wanted)
         else:
-            model = self.model if dtype is None else adapters.copy(self.model, wanted)
+            model = self.model if self._policy.dtype == wanted else adapters.copy(self.model, wanted)
         model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
 
