@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.distributed.tensor import DTensor
 
 from lightning_modules.callbacks.base import RunCallback
 from lightning_modules.checkpoints import read_weights
@@ -24,8 +25,8 @@ class HFExport(RunCallback):
     Args:
         folder: within the run folder, or absolute; an earlier model in it is replaced.
         best: export the weights of the best checkpoint, if a ``ModelCheckpoint`` with a monitor has kept one; the
-            module gets its last weights back afterwards. Otherwise, and if there is none, the last weights. A
-            checkpoint in shards is left to ``thinkseg export``.
+            module gets its last weights back afterwards. Otherwise, and if there is none, the last weights. Weights
+            in shards are left to ``thinkseg export``.
         dtype: of the exported weights; as they are trained if None.
 
     Raises:
@@ -48,13 +49,13 @@ class HFExport(RunCallback):
         if not trainer.is_global_zero:
             return
         checkpoint = best_checkpoint(trainer) if self.best else None
-        if checkpoint is None:
-            self._write(pl_module, "the last weights", trainer.global_step)
-        elif checkpoint.is_dir():
+        if _in_shards(pl_module, checkpoint):
             logger.warning(
-                "'%s' is in shards: `thinkseg export --checkpoint %s --out %s --trust_shards` makes one folder of them",
-                checkpoint, checkpoint, self.run / self.folder,
+                "The weights are in shards: `thinkseg export --checkpoint %s --out %s --trust_shards` makes one folder",
+                checkpoint or "CHECKPOINT", self.run / self.folder,
             )  # fmt: skip
+        elif checkpoint is None:
+            self._write(pl_module, "the last weights", trainer.global_step)
         else:
             with _weights_of(checkpoint, pl_module) as step:
                 self._write(pl_module, str(checkpoint), step)
@@ -74,6 +75,14 @@ def best_checkpoint(trainer: Trainer) -> Path | None:
         if isinstance(callback, ModelCheckpoint) and callback.monitor is not None and callback.best_model_path:
             return Path(callback.best_model_path)
     return None
+
+
+def _in_shards(module: LightningModule, checkpoint: Path | None) -> bool:
+    """Whether what would be written is in several parts: a checkpoint that is a folder, or the weights themselves."""
+    if checkpoint is not None:
+        return checkpoint.is_dir()
+    # ZeRO-3 leaves empty tensors in a module, and FSDP such that know of their other parts.
+    return any(parameter.numel() == 0 or isinstance(parameter, DTensor) for parameter in module.parameters())
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """From LoRA-SFT to GRPO: what is trained, what stays, and what the policy is held to."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +182,18 @@ def test_a_configuration_may_repeat_what_the_adapters_are(stages):
     reasoner = qwen(stages / "base", lora=LoRA(r=4, alpha=4, adapters=str(stages / "adapters")))
     reasoner.configure()
     assert reasoner.model.peft_config["default"].r == 4
+
+
+def test_dropout_of_somebody_elses_adapters_is_left_out(stages, tmp_path):
+    shutil.copytree(stages / "adapters", tmp_path / "noisy")
+    file = tmp_path / "noisy" / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"lora_dropout": 0.5}))
+    policies = [qwen(stages / "base", lora=LoRA(adapters=str(folder))) for folder in (stages / "adapters", file.parent)]
+    for policy in policies:
+        policy.configure()
+        assert policy.training
+    episodes = SFTModule(reasoner=policies[0], **parts())._episodes(conversations()[0])
+    assert torch.equal(*(logprobs(policy, episodes) for policy in policies))
 
 
 def test_adapters_that_are_not_there_or_do_not_fit(stages, tmp_path):

@@ -10,7 +10,6 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 import yaml
-from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from peft import PeftModel
 from safetensors.torch import load_file
@@ -25,6 +24,7 @@ from lightning_modules.files import whole_folder
 from lightning_modules.model_card import Source
 from models.reasoners import LoRA, QwenVL, ScriptedReasoner
 from models.reasoners.scratch import ScratchConfig, save
+from tests.lightning_modules.test_adapters import run
 from tests.lightning_modules.test_training import conversations, loader, parts, qwen
 
 ROOT = Path(__file__).parents[2]
@@ -36,8 +36,8 @@ def write_configuration(folder: Path, **reasoner: Any) -> None:
         "reasoner": {"class_path": "models.reasoners.QwenVL", "init_args": reasoner},
         "dialogue": {"class_path": "dialogues.VeasonR1", "init_args": {"size": 56}},
     }
-    run = {"model": {"class_path": "lightning_modules.SFTModule", "init_args": parts}, "data": {"class_path": "gone"}}
-    (folder / "fit.yaml").write_text(yaml.safe_dump(run))
+    model = {"class_path": "lightning_modules.SFTModule", "init_args": parts}
+    (folder / "fit.yaml").write_text(yaml.safe_dump({"model": model, "data": {"class_path": "gone"}}))
 
 
 class Run:
@@ -49,18 +49,8 @@ class Run:
         self.checkpoint = folder / "checkpoints" / "last.ckpt"
         self.module = SFTModule(reasoner=qwen(base, lora=lora and LoRA(**lora)), **parts(), optimizer=AdamWConfig(1e-2))
         keep = ModelCheckpoint(folder / "checkpoints", "last")
-        trainer = Trainer(
-            accelerator="cpu",
-            max_steps=2,
-            max_epochs=-1,
-            default_root_dir=folder,
-            callbacks=[keep, HFExport()],
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
         write_configuration(folder, pretrained=str(base), dtype="float32", lora=lora)
-        trainer.fit(self.module, loader(conversations()))
+        run(folder, 2, keep, HFExport()).fit(self.module, loader(conversations()))
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +71,10 @@ def lora(tmp_path_factory, base) -> Run:
     return Run(tmp_path_factory.mktemp("lora"), base, {"r": 4, "alpha": 8, "target_modules": "all-linear"})
 
 
-def logits(run: Run, model: Any) -> torch.Tensor:
+def logits(finished: Run, model: Any) -> torch.Tensor:
     """What a transformers model says about a prompt with images."""
-    reasoner = run.module.reasoner
-    episode = run.module._episodes(conversations()[0])[0]
+    reasoner = finished.module.reasoner
+    episode = finished.module._episodes(conversations()[0])[0]
     images = reasoner.encoder.images(episode.sample, episode.chat)
     ids = reasoner.encoder.tokens(episode.chat, images.grid)[None]
     inputs = {"pixel_values": images.pixel_values.to(model.dtype), "image_grid_thw": images.grid}
@@ -133,9 +123,9 @@ def test_adapters_alone_are_the_same_bits_on_the_base(lora, tmp_path):
 
 @pytest.mark.parametrize("kind", ["full", "lora"])
 def test_bfloat16_is_cast_float32(kind, tmp_path, request):
-    run = request.getfixturevalue(kind)
-    export(run.checkpoint, tmp_path / "narrow", dtype="bfloat16")
-    export(run.checkpoint, tmp_path / "wide", dtype="float32")
+    checkpoint = request.getfixturevalue(kind).checkpoint
+    export(checkpoint, tmp_path / "narrow", dtype="bfloat16")
+    export(checkpoint, tmp_path / "wide", dtype="float32")
     narrow, wide = (load_file(tmp_path / name / "model.safetensors") for name in ("narrow", "wide"))
     assert narrow.keys() == wide.keys()
     for name, value in wide.items():
@@ -145,11 +135,11 @@ def test_bfloat16_is_cast_float32(kind, tmp_path, request):
 
 
 def test_the_callback_writes_the_same_folder(full, lora, tmp_path):
-    for run in (full, lora):
-        export(run.checkpoint, tmp_path / run.folder.name)
-        for file in (tmp_path / run.folder.name).iterdir():
+    for name, finished in {"full": full, "lora": lora}.items():
+        export(finished.checkpoint, tmp_path / name)
+        for file in (tmp_path / name).iterdir():
             if file.name != "README.md":
-                assert file.read_bytes() == (run.folder / "hf" / file.name).read_bytes(), file.name
+                assert file.read_bytes() == (finished.folder / "hf" / file.name).read_bytes(), file.name
 
 
 # --- shards
@@ -205,10 +195,22 @@ def test_the_callback_leaves_shards_to_the_command(base, tmp_path, caplog):
     module = SFTModule(reasoner=qwen(base), **parts())
     keep = Sharded(tmp_path / "checkpoints", "best", monitor="loss", save_on_train_epoch_end=True)
     # Lightning puts checkpoint callbacks last, and this one has to come first.
-    trainer = Trainer(accelerator="cpu", max_steps=1, default_root_dir=tmp_path, callbacks=[keep], logger=False)
+    trainer = run(tmp_path, 1, keep)
     trainer.callbacks.append(HFExport())
     trainer.fit(module, loader(conversations()))
     assert f"thinkseg export --checkpoint {tmp_path / 'checkpoints' / 'best.ckpt'}" in caplog.text
+    assert not (tmp_path / "hf").exists()
+
+
+def test_the_callback_writes_no_weights_that_are_elsewhere(base, tmp_path, caplog):
+    """As ZeRO-3 leaves them: an empty tensor for every weight that is shared out."""
+
+    class SharedOut(SFTModule):
+        def on_train_end(self):
+            next(self.parameters()).data = torch.empty(0)
+
+    run(tmp_path, 1, HFExport(best=False)).fit(SharedOut(reasoner=qwen(base), **parts()), loader(conversations()))
+    assert "thinkseg export --checkpoint CHECKPOINT" in caplog.text
     assert not (tmp_path / "hf").exists()
 
 
@@ -225,11 +227,7 @@ def test_nothing_is_overwritten(full, tmp_path):
 
 def test_the_callback_replaces_models_only(base, tmp_path):
     def fit() -> None:
-        trainer = Trainer(
-            accelerator="cpu", max_steps=1, default_root_dir=tmp_path, callbacks=[HFExport()], logger=False,
-            enable_checkpointing=False,
-        )  # fmt: skip
-        trainer.fit(SFTModule(reasoner=qwen(base), **parts()), loader(conversations()))
+        run(tmp_path, 1, HFExport()).fit(SFTModule(reasoner=qwen(base), **parts()), loader(conversations()))
 
     fit()
     (tmp_path / "hf" / "model-00002-of-00009.safetensors").touch()  # of an earlier run with larger weights
