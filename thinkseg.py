@@ -23,6 +23,7 @@ COMMANDS = {
     "data shapes": "write the built-in toy benchmark",
     "data check": "say what of a dataset is there, missing or broken",
     "model": "write a small random reasoner as a Hugging Face folder",
+    "export": "write a checkpoint, sharded or not, as one Hugging Face folder",
     "compare": "put results of several tests into one table",
 }
 HELP = """usage: thinkseg COMMAND [--help] [options]
@@ -181,6 +182,22 @@ def model_parser() -> "ArgumentParser":
     return parser
 
 
+def run_export(words: list[str]) -> None:
+    """Write the reasoner of a checkpoint as one Hugging Face folder."""
+    import torchvision_shim  # noqa: F401, I001
+    from jsonargparse import ArgumentParser
+
+    from lightning_modules.export import export
+
+    parser = ArgumentParser(prog="thinkseg export", description=COMMANDS["export"])
+    parser.add_function_arguments(export, as_positional=False, skip={"adapters_only", "trust_shards"})
+    parser.add_argument("--adapters_only", action="store_true", help="write the adapters alone, not merged")
+    parser.add_argument("--trust_shards", action="store_true", help="open shards, which can run code: your own only")
+    parsed = parser.parse_args(words)
+    export(**parsed)
+    print(parsed.out)
+
+
 def run_compare(words: list[str]) -> None:
     """Print the results of several tests as one table, and write them as one file."""
     from jsonargparse import ArgumentParser
@@ -239,7 +256,12 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
     return "\n".join([lines[0], "|" + "|".join(rule) + "|", *lines[1:]])
 
 
-TOOLS: dict[str, Callable[[list[str]], None]] = {"data": run_data, "model": run_model, "compare": run_compare}
+TOOLS: dict[str, Callable[[list[str]], None]] = {
+    "data": run_data,
+    "model": run_model,
+    "export": run_export,
+    "compare": run_compare,
+}
 
 if __name__ == "__main__":
     main()

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 from datamodules.structures import VideoSample
 from dialogues.chat import Chat
@@ -14,6 +15,9 @@ class Dialogue(ABC):
     ``read`` is total: any string gives an ``Answer``, in linear time, never an exception. ``write`` is its inverse on
     answers a model can give, so supervised targets and rewards cannot disagree about the form.
     """
+
+    #: What to cite, as a line of a bibliography.
+    paper: ClassVar[str] = ""
 
     @abstractmethod
     def ask(self, sample: VideoSample, shown: Sequence[int]) -> Chat:

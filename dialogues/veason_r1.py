@@ -67,6 +67,8 @@ class VeasonR1(Dialogue):
         ValueError: if ``size`` or ``grid`` is not positive, or the prompts do not have exactly the roles.
     """
 
+    paper = "Gong et al., *Reinforcing Video Reasoning Segmentation to Think Before It Segments* (Veason-R1), CVPR 2026"
+
     def __init__(
         self,
         size: int = 560,

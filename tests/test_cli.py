@@ -153,6 +153,15 @@ def test_veason_r1_end_to_end(toy: Path) -> None:
     before, after = (load_file(folder / "model.safetensors") for folder in (toy / "untrained", sft / "hf"))
     assert any(not torch.equal(weight, after[name]) for name, weight in before.items())
 
+    take_away = ["export", "--checkpoint", str(sft / "checkpoints/best.ckpt"), "--out"]
+    thinkseg.main([*take_away, str(toy / "taken")])
+    assert (toy / "taken/model.safetensors").read_bytes() == (sft / "hf/model.safetensors").read_bytes()
+    thinkseg.main([*take_away, str(toy / "adapters"), "--adapters_only"])
+    lora = ["--model.reasoner.lora.adapters", str(toy / "adapters")]
+    on = run("fit", "grpo.yaml", toy, "on", "untrained", "--data.train.root", shapes, *steps, *lora)
+    for name, weight in load_file(on / "hf/model.safetensors").items():
+        assert torch.allclose(weight, after[name], atol=1e-4), name  # two steps of 1e-6 from where SFT ended
+
     tested = run("test", "eval.yaml", toy, "eval", "grpo/hf", "--data.test.root", shapes)
     assert {"J", "F", "JF", "R", "reward"} <= json.loads((tested / "test.json").read_text())["overall"].keys()
     run("predict", "eval.yaml", toy, "eval", "grpo/hf", "--data.predict.root", shapes)

@@ -27,7 +27,7 @@ DOORS = {
     "transformers": ("models.reasoners", "models.segmenters"),
     "peft": ("models.reasoners", "models.segmenters"),
     "trl": ("models.reasoners", "lightning_modules.policy"),
-    "deepspeed": ("lightning_modules.zero",),
+    "deepspeed": ("lightning_modules.zero", "lightning_modules.zero_shards"),
     "tensorboard": (),
 }
 LEAVES = ("evaluation.functional", "evaluation.metrics")  # these do not even know their own package

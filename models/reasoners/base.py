@@ -53,6 +53,9 @@ class PolicyOutput(NamedTuple):
 class Reasoner(nn.Module, ABC):
     """A vision-language model that writes completions and knows how likely they were."""
 
+    #: Hugging Face folder or hub name that the weights were loaded from.
+    pretrained: str = ""
+
     def configure(self) -> None:
         """Build or load the networks. Called once, by ``configure_model``; constructors stay cheap."""
 
@@ -102,6 +105,12 @@ class Reasoner(nn.Module, ABC):
         raise NotImplementedError(f"{type(self).__name__} has no reference policy")
         yield
 
-    def save_pretrained(self, folder: Path, dtype: str | None = None) -> None:
-        """Write a folder that opens in plain transformers, with weights of ``dtype`` if that is given."""
+    def save_pretrained(self, folder: Path, dtype: str | None = None, adapters_only: bool = False) -> None:
+        """Write a folder that opens in plain transformers.
+
+        Args:
+            folder: where to.
+            dtype: of the weights; None keeps theirs.
+            adapters_only: write the adapters alone, for peft to put on the model they were trained on.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no weights to save")

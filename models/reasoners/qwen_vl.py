@@ -2,15 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
-from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -19,6 +16,8 @@ from trl.trainer.utils import entropy_from_logits, selective_log_softmax
 from datamodules.structures import LazyStack, VideoSample
 from dialogues.chat import Chat, Exact, Frame, Message
 from dialogues.episode import Answer, Completion, Episode, Turn
+from models.reasoners import adapters
+from models.reasoners.adapters import LoRA
 from models.reasoners.base import PolicyOutput, Reasoner, Sampling
 from models.reasoners.packing import Sequences, left_pad, pack
 from models.reasoners.prompts import EncodedImages, PromptEncoder
@@ -30,21 +29,6 @@ LOGIT_CHUNK = 1024
 Head = TypeVar("Head")
 
 
-@dataclass
-class LoRA:
-    """Low-rank adapters on the linear layers of the language model.
-
-    Args:
-        r: rank.
-        alpha: scale; the update is multiplied by ``alpha / r``.
-        target_modules: regular expression over module names.
-    """
-
-    r: int = 8
-    alpha: int = 16
-    target_modules: str = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-
-
 class QwenVL(Reasoner):
     """A Qwen2.5-VL or Qwen3-VL model.
 
@@ -53,7 +37,7 @@ class QwenVL(Reasoner):
         dtype: of the weights.
         attn_implementation: of transformers; must accept a block mask (``sdpa`` or ``eager``) if prefixes are shared.
         lora: train adapters instead of the weights.
-        freeze_vision: leave the vision tower as it is.
+        freeze_vision: leave the vision tower, and adapters on it, as they are.
         gradient_checkpointing: recompute layers in the backward pass.
         prefix_sharing: compute the prompt of a group once in ``logprobs``; False repeats it for every answer, with the
             same numbers.
@@ -80,6 +64,7 @@ class QwenVL(Reasoner):
         self.model: Any = None
         self._frozen: list[Any] = []  # in a list, so that the reference copy is no part of the module tree
         self._active: Any = None
+        adapters.leave_reference_out(self)
 
     def configure(self) -> None:
         """Load the model and its processor, once.
@@ -98,11 +83,10 @@ class QwenVL(Reasoner):
         self.encoder = PromptEncoder(self.processor)
         self.model = self._load()
         self.model.train()  # from_pretrained returns models that are set to evaluate
-        if self.freeze_vision:
-            self.model.model.visual.requires_grad_(False)
         if self.lora is not None:
-            adapters = LoraConfig(r=self.lora.r, lora_alpha=self.lora.alpha, target_modules=self.lora.target_modules)
-            self.model = get_peft_model(self.model, adapters)
+            self.model = adapters.attach(self.model, self.lora, self.pretrained)
+        if self.freeze_vision:
+            self._policy.model.visual.requires_grad_(False)
         if self.gradient_checkpointing:
             self._policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             self._policy.enable_input_require_grads()  # otherwise nothing below frozen embeddings is recomputed
@@ -116,15 +100,17 @@ class QwenVL(Reasoner):
         self.end_token = int(tokenizer.eos_token_id)
 
     def keep_reference(self) -> None:
-        """Keep the policy as it is now for ``reference``: adapters that start at zero are switched off, else a copy."""
-        if self.lora is None and not self._frozen:
+        """Load once more what training starts from: the adapters, or the whole model if there are none."""
+        if self.lora is not None:
+            adapters.keep_reference(self.model, self.lora)
+        elif not self._frozen:
             self._frozen.append(self._load().eval().requires_grad_(False))
 
     @contextmanager
     def reference(self) -> Iterator[None]:
         """Inside this context the reasoner is the policy that training started from."""
         if self.lora is not None:
-            with self.model.disable_adapter():
+            with adapters.reference(self.model, self.lora):
                 yield
             return
         if not self._frozen:
@@ -219,11 +205,18 @@ class QwenVL(Reasoner):
         blank = torch.zeros(mask.shape, device=self.device)
         return PolicyOutput(blank.masked_scatter(mask, scores), mask, blank.masked_scatter(mask, entropy))
 
-    def save_pretrained(self, folder: Path, dtype: str | None = None) -> None:
-        """Write weights (adapters merged), configuration and processor as a Hugging Face folder."""
-        model = deepcopy(self.model).merge_and_unload() if self.lora is not None else self.model
-        if dtype is not None:
-            model = deepcopy(model).to(getattr(torch, dtype))
+    def save_pretrained(self, folder: Path, dtype: str | None = None, adapters_only: bool = False) -> None:
+        """Write weights (adapters merged), configuration and processor as a Hugging Face folder, or adapters alone."""
+        if adapters_only:
+            if self.lora is None:
+                raise ValueError("Expected adapters to save, but the model was trained without `lora`; save all of it")
+            adapters.save(self.model, folder, getattr(torch, dtype or "float32"))
+            return
+        wanted = self._policy.dtype if dtype is None else getattr(torch, dtype)
+        if self.lora is not None:
+            model = adapters.merge(self.model, wanted)
+        else:
+            model = self.model if self._policy.dtype == wanted else adapters.copy(self.model, wanted)
         model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
 

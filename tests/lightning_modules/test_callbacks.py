@@ -15,6 +15,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
 
+from dialogues import VeasonR1
 from dialogues.episode import Answer, Completion, Episode, Turn
 from lightning_modules.callbacks import (
     HackingAlarm,
@@ -35,12 +36,13 @@ from tests.lightning_modules.episodes import failed_episode, group_of_two, movin
 class Weight(torch.nn.Module):
     """A reasoner of one number, which it can save."""
 
+    pretrained = "owner/one-number"
+
     def __init__(self):
         super().__init__()
         self.value = torch.nn.Parameter(torch.zeros(()))
 
-    def save_pretrained(self, folder: Path, dtype: str | None = None):
-        folder.mkdir(parents=True, exist_ok=True)
+    def save_pretrained(self, folder: Path, dtype: str | None = None, adapters_only: bool = False):
         (folder / "value").write_text(str(self.value.item()))
 
 
@@ -51,6 +53,7 @@ class Rehearsal(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.reasoner = Weight()
+        self.dialogue = VeasonR1()
         self.groups = [group_of_two()] if groups is None else groups
         self.val_metric = list(val_metric)
         self.results = {"overall": {"J": 0.5, "R": float("nan")}}
@@ -359,6 +362,7 @@ def test_export(tmp_path, best, exported):
     run.fit(module, loader(1), loader())
     assert float((tmp_path / "hf" / "value").read_text()) == exported
     assert module.reasoner.value.item() == 6.0, "the module keeps its last weights"
+    assert f"| step | {exported:.0f} |" in (tmp_path / "hf" / "README.md").read_text()
 
 
 def test_export_without_checkpoints(tmp_path):
