@@ -297,6 +297,9 @@ def test_a_saved_model_gives_equal_masks(segmenter: SAM2Segmenter, frames: Tenso
     segmenter.model.save_pretrained(tmp_path)
     segmenter.processor.save_pretrained(tmp_path)
     loaded = SAM2Segmenter(pretrained=str(tmp_path))
+    for weight in loaded.model.parameters():
+        # Where a weight lies in the file decides the last bit of sums over it, and memories round that up.
+        weight.data = weight.data.clone()
     asked = list(PROMPTS.values())
     for ours, theirs in zip(segmenter(frames, asked, EVERY), loaded(frames, asked, EVERY), strict=True):
         assert torch.equal(ours, theirs)
