@@ -113,7 +113,8 @@ class SAM2PackageSegmenter(TrackingSegmenter):
         sam2_video_predictor.tqdm = partial(sam2_video_predictor.tqdm, disable=True)
         given = self.config
         settings = given if isinstance(given, dict) else OmegaConf.load(str(files("sam2") / given)).model
-        network = instantiate(OmegaConf.merge(settings, _PREDICTOR))
+        with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten
+            network = instantiate(OmegaConf.merge(settings, _PREDICTOR))
         network.load_state_dict(self._weights(network.state_dict()))
         return network
 

@@ -279,6 +279,12 @@ def test_a_checkpoint_becomes_a_frozen_network(
     assert not any(weight.requires_grad for weight in segmenter.model.parameters())
 
 
+def test_building_draws_nothing_from_the_run(folder: Path) -> None:
+    state = torch.get_rng_state()
+    assert not ours(folder).model.training
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_autocast_around_the_call_changes_nothing(segmenter: SAM2PackageSegmenter) -> None:
     expected = segmenter(video(), [PROMPTS["middle"]], EVERY)[0]
     with torch.autocast("cpu", torch.bfloat16):
