@@ -1,7 +1,7 @@
 # `make demo` and `make test` need Python >= 3.11 and make; everything else goes into .venv.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo warm test lint types unit quick
+.PHONY: help install demo warm test lint types unit quick sam2
 
 # Seed and folder of the demo: make demo SEED=1 DEMO=runs/demo1
 SEED ?= 0
@@ -19,7 +19,7 @@ TORCH := $(shell sed -n 's/^torch==//p' constraints/cpu.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 help:  ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 $(BIN)/python:
 	@for python in $(PYTHON) python3 python3.12 python3.13 python3.11; do \
@@ -103,3 +103,9 @@ unit: $(INSTALLED)  ## pytest with doctests and coverage
 
 quick: $(INSTALLED)  ## the tests that take less than ten seconds each
 	$(BIN)/python -m pytest -q -m 'not slow' tests
+
+# Without isolation, because the package is built against torch, and pip would fetch another one for that; the compiled
+# extension needs nvcc and only fills holes in masks.
+sam2: $(INSTALLED)  ## add the package sam2, which opens SAM 2's original checkpoints, and test it
+	SAM2_BUILD_CUDA=0 $(BIN)/pip install --no-build-isolation -c constraints/sam2.txt -e '.[sam2]'
+	$(BIN)/python -m pytest tests/models/test_sam2_package.py

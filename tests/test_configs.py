@@ -1,5 +1,6 @@
 """Every configuration parses, whole and in process, without a model being built."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,13 @@ def name_of(config: Path) -> str:
     return str(config.relative_to(ROOT / "configs"))
 
 
-def resolved(command: str, *configs: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    """What `thinkseg COMMAND -c FILE … --print_config` says."""
+def resolved(
+    command: str, *configs: Path, words: Sequence[str] = (), capsys: pytest.CaptureFixture[str]
+) -> dict[str, Any]:
+    """What `thinkseg COMMAND -c FILE … WORDS --print_config` says."""
+    files = [word for config in configs for word in ("-c", str(config))]
     with pytest.raises(SystemExit) as done:
-        thinkseg.main([command, *(word for config in configs for word in ("-c", str(config))), "--print_config"])
+        thinkseg.main([command, *files, *words, "--print_config"])
     shown = capsys.readouterr()
     assert done.value.code == 0, shown.err
     return yaml.safe_load(shown.out)
@@ -74,3 +78,15 @@ def test_released_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     assert (model["optimizer"]["learning_rate"], model["optimizer"]["weight_decay"]) == (1e-6, 1e-2)
     assert run["trainer"]["max_steps"] == 624
     assert run["trainer"]["logger"]["init_args"]["save_dir"] == run["trainer"]["default_root_dir"]
+
+
+def test_an_original_checkpoint_of_sam2_keeps_the_precision(capsys: pytest.CaptureFixture[str]) -> None:
+    evaluation = ROOT / "configs" / "veason_r1" / "eval.yaml"
+    named = "--model.segmenter SAM2PackageSegmenter --model.segmenter.checkpoint sam2.1_hiera_large.pt"
+    assert named in evaluation.read_text()
+    segmenter = resolved("test", ENGINE, evaluation, words=named.split(), capsys=capsys)["model"]["init_args"][
+        "segmenter"
+    ]
+    assert segmenter["class_path"] == "models.segmenters.SAM2PackageSegmenter"
+    assert segmenter["init_args"]["checkpoint"] == "sam2.1_hiera_large.pt"
+    assert segmenter["init_args"]["dtype"] == "bfloat16"

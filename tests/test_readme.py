@@ -41,7 +41,7 @@ def test_commands_exist(command: str) -> None:
     assert command in thinkseg.COMMANDS
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"make (demo|test|install|quick)", README))))
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"make (demo|test|install|quick|sam2)", README))))
 def test_make_targets_exist(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 

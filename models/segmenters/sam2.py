@@ -1,6 +1,5 @@
-"""SAM 2 behind the segmenter's contract: one encoding per video, one propagation per distinct prompt and direction."""
+"""SAM 2 of transformers behind the segmenter's contract."""
 
-from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any, Literal
 
@@ -9,27 +8,23 @@ from torch import Tensor
 from transformers import (
     Sam2ImageProcessor,
     Sam2VideoConfig,
+    Sam2VideoInferenceSession,
     Sam2VideoModel,
     Sam2VideoProcessor,
     Sam2VideoVideoProcessor,
 )
 
-from models.segmenters.base import Prompt, Segmenter
-from models.segmenters.sam2_propagation import EncodedVideo, encode, track
-from models.segmenters.still import covered_pixels
+from models.segmenters.base import Prompt
+from models.segmenters.tracking import EncodedVideo, TrackingSegmenter
 
 
-class SAM2Segmenter(Segmenter):
+class SAM2Segmenter(TrackingSegmenter):
     """Prompt SAM 2 on one frame and track every object through the video, in both directions from there.
 
-    A mask is the set of pixels whose logit is above 0 after bilinear resizing to the frame, as transformers'
-    ``Sam2VideoProcessor.post_process_masks`` has it. Frames are resized to the model's square (bilinear, antialiased)
-    and normalised by transformers' ``Sam2VideoVideoProcessor``, whose numbers come with the checkpoint; box corners
-    carry the labels 2 and 3, points 0 and 1. Ravi et al., "SAM 2: Segment Anything in Images and Videos"
-    (arXiv:2408.00714); weights and sessions are those of ``transformers.Sam2VideoModel``.
-
-    Boxes are clipped to the frame. A box that covers no pixel of it (degenerate, inverted, outside, or not finite)
-    gives an empty plane and costs nothing. Identical prompts run once and share one tensor of masks.
+    Frames are resized to the model's square (bilinear, antialiased) and normalised by transformers'
+    ``Sam2VideoVideoProcessor``, whose numbers come with the checkpoint; box corners carry the labels 2 and 3, points 0
+    and 1. Ravi et al., "SAM 2: Segment Anything in Images and Videos" (arXiv:2408.00714); weights and sessions are
+    those of ``transformers.Sam2VideoModel``. What every mask owes to its box is said in ``TrackingSegmenter``.
 
     Args:
         pretrained: name on the hub, or folder written by ``save_pretrained``. Veason-R1 evaluates with the default;
@@ -57,29 +52,11 @@ class SAM2Segmenter(Segmenter):
         released: bool = False,
         encode_batch_size: int = 8,
     ) -> None:
-        if dtype not in ("float32", "bfloat16"):
-            raise ValueError(f"Expected `dtype` to be 'float32' or 'bfloat16', but got {dtype!r}")
-        if encode_batch_size < 1:
-            raise ValueError(f"Expected `encode_batch_size` to be at least 1, but got {encode_batch_size}")
+        super().__init__(dtype, released, encode_batch_size)
         self.pretrained = pretrained
         self.config = config
         self.seed = seed
-        self.dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
-        self.released = released
-        self.encode_batch_size = encode_batch_size
-        self.device = torch.device("cpu")
-        self._model: Any = None  # transformers decorates `to` in a way that hides its arguments from type checkers
         self._processor: Sam2VideoProcessor | None = None
-
-    @property
-    def model(self) -> Sam2VideoModel:
-        """The frozen network, built when it is first asked for."""
-        if self._model is None:
-            model = self._from_pretrained() if self.config is None else self._from_config(self.config)
-            self._model = model.requires_grad_(False).eval()
-            self._model.to(device=self.device, dtype=self.dtype)
-        network: Sam2VideoModel = self._model
-        return network
 
     @property
     def processor(self) -> Sam2VideoProcessor:
@@ -95,48 +72,33 @@ class SAM2Segmenter(Segmenter):
                 )
         return self._processor
 
-    def to(self, device: torch.device | str) -> "SAM2Segmenter":
-        """Move the network, or remember where to build it."""
-        self.device = torch.device(device)
-        if self._model is not None:
-            self._model.to(self.device)
-        return self
-
-    def __call__(self, frames: Tensor, prompts: Sequence[Prompt], segment_frames: Sequence[int]) -> list[Tensor]:
-        """Segment one video for each prompt.
+    def encode(self, frames: Tensor) -> EncodedVideo:
+        """Run the image encoder over every frame; the features are the cache of an inference session.
 
         Args:
             frames: ``uint8 (T, 3, H, W)`` RGB.
-            prompts: one per answer; boxes and points in pixels of the frames.
-            segment_frames: time indices whose masks are wanted, K of them, in any order. They change no mask: only
-                tracking that none of them needs is skipped.
 
         Returns:
-            Per prompt, ``bool (M, K, H, W)`` on the CPU, one plane per box, in the order of the boxes.
-
-        Raises:
-            TypeError: if ``frames`` are not ``uint8``.
-            ValueError: if a shape or a time index is not what it is expected to be, a point is not finite, or the
-                checkpoint lacks weights.
+            The features of all frames, on the device of the model, for any number of propagations.
         """
-        _check_video(frames, segment_frames)
-        for index, prompt in enumerate(prompts):
-            _check_prompt(prompt, index, len(frames))
+        # A session is the public way to a cache; its limit counts frames, by default one.
+        cache = self._empty_session(max_vision_features_cache_size=len(frames)).cache
+        position: list[Tensor] = []
+        for times, pixels in self._batches(frames, self.processor.video_processor):
+            features = self.model.get_image_features(pixels.to(self.dtype), return_dict=True)
+            # Positions are the same on all frames and only the coarsest level is read: keeping what the encoder returns
+            # would take five times the memory of the features.
+            position = position or [features.fpn_position_encoding[-1][:, :1].clone()]
+            for offset, time in enumerate(times):
+                levels = [level[:, offset : offset + 1] for level in features.fpn_hidden_states]
+                cache.cache_vision_features(time, {"vision_feats": levels, "vision_pos_embeds": position})
         height, width = frames.shape[-2:]
-        keys = [_identity(prompt) for prompt in prompts]
-        distinct = {key: self._prepare(prompt, height, width) for key, prompt in zip(keys, prompts, strict=True)}
-        masks = {
-            key: torch.zeros(len(usable), len(segment_frames), height, width, dtype=torch.bool)
-            for key, (_, usable) in distinct.items()
-        }
-        if asked := [key for key, plane in masks.items() if plane.numel() and distinct[key][1].any()]:
-            # A mixed-precision trainer calls this inside its autocast; the precision of a frozen judge is its own.
-            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-                video = encode(self.model, self.processor, frames, self.encode_batch_size)
-                for key in asked:
-                    prompt, usable = distinct[key]
-                    masks[key][usable] = self._segment(video, prompt, segment_frames)
-        return [masks[key] for key in keys]
+        return EncodedVideo(cache, len(frames), (height, width))
+
+    def _build(self) -> Sam2VideoModel:
+        model: Any = self._from_pretrained() if self.config is None else self._from_config(self.config)
+        built: Sam2VideoModel = model.to(self.dtype)
+        return built
 
     def _from_pretrained(self) -> Sam2VideoModel:
         loaded: Any = Sam2VideoModel.from_pretrained(self.pretrained, dtype=self.dtype, output_loading_info=True)
@@ -154,56 +116,36 @@ class SAM2Segmenter(Segmenter):
             torch.default_generator.manual_seed(self.seed)
             return Sam2VideoModel(Sam2VideoConfig(**deepcopy(config)))
 
-    def _prepare(self, prompt: Prompt, height: int, width: int) -> tuple[Prompt, Tensor]:
-        """Return the prompt of the objects to run, on the CPU, and which boxes they are, ``bool (M,)``."""
-        boxes = prompt.boxes.cpu().float()
-        usable = torch.ones(len(boxes), dtype=torch.bool)
-        if not self.released:
-            covered = [covered_pixels(box, (height, width)) for box in boxes.tolist()]
-            usable = torch.tensor([x1 < x2 and y1 < y2 for x1, y1, x2, y2 in covered], dtype=torch.bool)
-            boxes = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
-        if prompt.points is None or prompt.labels is None or prompt.labels.shape[1] == 0:
-            return Prompt(prompt.frame, boxes[usable]), usable
-        points, labels = prompt.points.cpu()[usable].float(), prompt.labels.cpu()[usable]
-        return Prompt(prompt.frame, boxes[usable], points, labels), usable
+    def _empty_session(self, **arguments: Any) -> Sam2VideoInferenceSession:
+        """Return a session that keeps everything where the model is."""
+        return Sam2VideoInferenceSession(
+            inference_device=self.device, inference_state_device=self.device, dtype=self.dtype, **arguments
+        )
 
-    def _segment(self, video: EncodedVideo, prompt: Prompt, segment_frames: Sequence[int]) -> Tensor:
-        """Return the masks of one prompt, ``bool (M, K, H, W)`` on the CPU."""
-        logits = track(self.model, self.processor, video, prompt, segment_frames, self.released)
-        planes = [
-            self.processor.post_process_masks([logits[time].float()], [video.size])[0][:, 0].cpu()
-            for time in segment_frames
-        ]
-        return torch.stack(planes, dim=1)
+    def _session(self, video: EncodedVideo, prompt: Prompt) -> Sam2VideoInferenceSession:
+        height, width = video.size
+        pixels = torch.empty(video.num_frames, 0)  # never read, because the features are there; sessions count frames
+        session = self._empty_session(video=pixels, video_height=height, video_width=width)
+        session.cache = video.features
+        self.processor.add_inputs_to_inference_session(
+            session,
+            frame_idx=prompt.frame,
+            obj_ids=list(range(len(prompt.boxes))),
+            input_boxes=prompt.boxes[None],
+            input_points=None if prompt.points is None else prompt.points[None],
+            input_labels=None if prompt.labels is None else prompt.labels[None],
+        )
+        return session
 
-
-def _check_video(frames: Tensor, segment_frames: Sequence[int]) -> None:
-    if frames.dtype != torch.uint8:
-        raise TypeError(f"Expected `frames` to be uint8, but got {frames.dtype}")
-    if frames.dim() != 4 or frames.shape[1] != 3 or 0 in frames.shape:
-        raise ValueError(f"Expected `frames` to be (T, 3, H, W) and not empty, but got {tuple(frames.shape)}")
-    outside = [time for time in segment_frames if not 0 <= time < len(frames)]
-    if outside:
-        raise ValueError(f"Expected `segment_frames` to lie in [0, {len(frames)}), but got {outside}")
-
-
-def _check_prompt(prompt: Prompt, index: int, num_frames: int) -> None:
-    where = f"of `prompts[{index}]`"
-    if not 0 <= prompt.frame < num_frames:
-        raise ValueError(f"Expected `frame` {where} to lie in [0, {num_frames}), but got {prompt.frame}")
-    if prompt.boxes.dim() != 2 or prompt.boxes.shape[1] != 4:
-        raise ValueError(f"Expected `boxes` {where} to be (M, 4), but got {tuple(prompt.boxes.shape)}")
-    if (prompt.points is None) != (prompt.labels is None):
-        raise ValueError(f"Expected `points` and `labels` {where} to be given together, but got only one of them")
-    if prompt.points is not None and prompt.labels is not None:
-        expected = (len(prompt.boxes), prompt.labels.shape[-1], 2)
-        if prompt.points.shape != expected or prompt.labels.shape != expected[:2]:
-            got = f"{tuple(prompt.points.shape)} and {tuple(prompt.labels.shape)}"
-            raise ValueError(f"Expected `points` {where} to be (M, P, 2) and `labels` (M, P), but got {got}")
-        if not prompt.points.isfinite().all():
-            raise ValueError(f"Expected `points` {where} to be finite, but got {prompt.points.tolist()}")
-
-
-def _identity(prompt: Prompt) -> tuple[object, ...]:
-    parts = (prompt.boxes, prompt.points, prompt.labels)
-    return prompt.frame, *(None if part is None else tuple(part.flatten().tolist()) for part in parts)
+    def _propagate(self, session: Sam2VideoInferenceSession, start: int, stop: int) -> dict[int, Tensor]:
+        logits = {}
+        steps = self.model.propagate_in_video_iterator(
+            session, start_frame_idx=start, max_frame_num_to_track=abs(stop - start), reverse=stop < start
+        )
+        for step in steps:
+            logits[step.frame_idx] = step.pred_masks
+            for outputs in session.output_dict_per_obj.values():
+                for memories in outputs.values():
+                    # Read once, to encode the memory; at 4 MB per object and frame it is most of a session.
+                    memories.get(step.frame_idx, {}).pop("high_res_masks", None)
+        return logits

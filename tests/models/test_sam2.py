@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from models.segmenters import SAM2Segmenter
 from models.segmenters.base import Prompt, Segmenter
-from models.segmenters.sam2_propagation import encode, track
 from tests.models.contract import CHECKS, check_boxes_without_pixels
 
 CONFIG = Path(__file__).parents[2] / "configs" / "demo" / "sam2_tiny.yaml"
@@ -142,9 +141,9 @@ def test_equals_plain_transformers(
 def test_logits_equal_plain_transformers(segmenter: SAM2Segmenter, frames: Tensor, batch_size: int) -> None:
     asked = PROMPTS["points"]
     expected = plain(segmenter, frames, asked, one_session=False)
+    ours = SAM2Segmenter(**ARGUMENTS, encode_batch_size=batch_size)
     with torch.no_grad():
-        video = encode(segmenter.model, segmenter.processor, frames, batch_size)
-        logits = track(segmenter.model, segmenter.processor, video, asked, EVERY)
+        logits = ours.track(ours.encode(frames), asked, EVERY)
     assert sorted(logits) == EVERY
     assert all(torch.equal(logits[time], expected[time]) for time in EVERY)
 
@@ -297,6 +296,9 @@ def test_a_saved_model_gives_equal_masks(segmenter: SAM2Segmenter, frames: Tenso
     segmenter.model.save_pretrained(tmp_path)
     segmenter.processor.save_pretrained(tmp_path)
     loaded = SAM2Segmenter(pretrained=str(tmp_path))
+    for weight in loaded.model.parameters():
+        # Where a weight lies in the file decides the last bit of sums over it, and memories round that up.
+        weight.data = weight.data.clone()
     asked = list(PROMPTS.values())
     for ours, theirs in zip(segmenter(frames, asked, EVERY), loaded(frames, asked, EVERY), strict=True):
         assert torch.equal(ours, theirs)
