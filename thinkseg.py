@@ -190,7 +190,7 @@ def run_export(words: list[str]) -> None:
     from lightning_modules.export import export
 
     parser = ArgumentParser(prog="thinkseg export", description=COMMANDS["export"])
-    parser.add_function_arguments(export, as_positional=False, skip={"adapters_only", "trust_shards"})
+    parser.add_function_arguments(export, as_positional=False, skip={"adapters_only", "trust_shards", "replaceable"})
     parser.add_argument("--adapters_only", action="store_true", help="write the adapters alone, not merged")
     parser.add_argument("--trust_shards", action="store_true", help="open shards, which can run code: your own only")
     parsed = parser.parse_args(words)

@@ -1,5 +1,6 @@
 """A trained reasoner as one Hugging Face folder, from the module in memory or from a checkpoint."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -54,6 +55,7 @@ def export(
     dtype: Literal["float32", "bfloat16"] | None = None,
     adapters_only: bool = False,
     trust_shards: bool = False,
+    replaceable: Sequence[str] = (),
 ) -> None:
     """Write the reasoner of a checkpoint as one Hugging Face folder, on the CPU and without data.
 
@@ -65,13 +67,14 @@ def export(
         adapters_only: write the adapters alone, instead of merging them.
         trust_shards: open a folder of shards. They are pickles, which run whatever code they hold: say so for those of
             your own runs only.
+        replaceable: a folder that holds one of these files may be replaced.
 
     Raises:
-        FileExistsError: if there is something in ``out``.
+        FileExistsError: if there is something else in ``out``.
         FileNotFoundError: if there is no checkpoint or no configuration.
         ValueError: if the checkpoint is not of this configuration.
     """
-    expect_room(out)
+    expect_room(out, replaceable)
     config = config or configuration_of(checkpoint)
     trained = build(config)
     weights = read_weights(checkpoint, trust_shards)

@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
+from lightning_modules.checkpoints import sealed_folder
 from lightning_modules.parallelism import Parallelism
 from models.reasoners.base import Reasoner
 
@@ -47,6 +49,19 @@ class FSDP2Strategy(Parallelism, ModelParallelStrategy):
         for layer in reasoner.layers():
             fully_shard(layer, mesh=mesh)
         fully_shard(reasoner, mesh=mesh)
+
+    @property
+    def shards_weights(self) -> bool:
+        """It does."""
+        return True
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
+        """Write one file, or a folder with the shards of all ranks; either is there as a whole or not at all."""
+        if self._save_distributed_checkpoint:
+            with sealed_folder(self, filepath) as unfinished:
+                super().save_checkpoint(checkpoint, unfinished, storage_options)
+        else:
+            super().save_checkpoint(checkpoint, filepath, storage_options)
 
     @contextmanager
     def whole_weights(self, module: nn.Module) -> Iterator[None]:

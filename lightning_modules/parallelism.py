@@ -18,6 +18,11 @@ class Parallelism:
     A strategy that shards the model is also a subclass of this, and overrides what its shards need.
     """
 
+    @property
+    def shards_weights(self) -> bool:
+        """Whether no rank has all weights outside of ``whole_weights``."""
+        return False
+
     @staticmethod
     def of(strategy: Strategy) -> "Parallelism":
         """Return what a strategy does.

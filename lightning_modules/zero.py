@@ -12,6 +12,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
 from torch import Tensor, nn
 
+from lightning_modules.checkpoints import sealed_folder
 from lightning_modules.parallelism import Parallelism
 from models.reasoners.base import Reasoner
 
@@ -156,7 +157,30 @@ class ZeROStrategy(Parallelism, DeepSpeedStrategy):
         self._has_gradients = False
         return super().optimizer_step(*args, **kwargs)
 
-    # --- rollouts ---
+    # --- shards ---
+
+    @property
+    def shards_weights(self) -> bool:
+        """Stage 3 does."""
+        return self.zero_stage_3
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
+        """Write a folder with the shards of all ranks, which is there as a whole or not at all."""
+        with sealed_folder(self, filepath) as unfinished:
+            super().save_checkpoint(checkpoint, unfinished, storage_options)
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read the shards of a run of as many ranks.
+
+        Raises:
+            ValueError: unless ``weights_only`` is False: DeepSpeed's shards are pickles.
+        """
+        if weights_only is not False:
+            raise ValueError(
+                f"Expected a checkpoint that is no pickle, but '{checkpoint_path}' is in DeepSpeed's shards, which run "
+                "whatever code they hold when they are opened; if your own run wrote them, add `--weights_only false`"
+            )
+        return super().load_checkpoint(checkpoint_path, weights_only)
 
     @contextmanager
     def whole_weights(self, module: nn.Module) -> Generator[None, None, None]:

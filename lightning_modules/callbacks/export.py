@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from torch.distributed.tensor import DTensor
 
 from lightning_modules.callbacks.base import RunCallback
-from lightning_modules.export import MODEL_FILES, write_model
+from lightning_modules.checkpoints import newest_whole
+from lightning_modules.export import MODEL_FILES, export, write_model
 from lightning_modules.files import expect_room
 from lightning_modules.model_card import Source
 from lightning_modules.weights import read_weights
@@ -25,8 +25,8 @@ class HFExport(RunCallback):
     Args:
         folder: within the run folder, or absolute; an earlier model in it is replaced.
         best: export the weights of the best checkpoint, if a ``ModelCheckpoint`` with a monitor has kept one; the
-            module gets its last weights back afterwards. Otherwise, and if there is none, the last weights. Weights
-            in shards are left to ``thinkseg export``.
+            module gets its last weights back afterwards. Otherwise, and if there is none, the last weights. Where
+            weights are in shards, the newest checkpoint stands for the last.
         dtype: of the exported weights; as they are trained if None.
 
     Raises:
@@ -49,16 +49,26 @@ class HFExport(RunCallback):
         if not trainer.is_global_zero:
             return
         checkpoint = best_checkpoint(trainer) if self.best else None
-        if _in_shards(pl_module, checkpoint):
-            logger.warning(
-                "The weights are in shards: `thinkseg export --checkpoint %s --out %s --trust_shards` makes one folder",
-                checkpoint or "CHECKPOINT", self.run / self.folder,
-            )  # fmt: skip
+        if pl_module.parallelism.shards_weights or (checkpoint is not None and checkpoint.is_dir()):
+            self._put_together(checkpoint or newest_whole(self.run / "checkpoints"))
         elif checkpoint is None:
             self._write(pl_module, "the last weights", trainer.global_step)
         else:
             with _weights_of(checkpoint, pl_module) as step:
                 self._write(pl_module, str(checkpoint), step)
+
+    def _put_together(self, checkpoint: Path | None) -> None:
+        """Export a checkpoint of this run, whose shards can be trusted."""
+        configuration = self.run / "fit.yaml"
+        if checkpoint is None or not configuration.is_file():
+            logger.error(
+                "Expected a checkpoint in '%s/checkpoints' and the configuration '%s' to export from, because the weights "
+                "are in shards; `thinkseg export` takes others", self.run, configuration,
+            )  # fmt: skip
+            return
+        folder = self.run / self.folder
+        export(checkpoint, folder, configuration, self.dtype, trust_shards=True, replaceable=MODEL_FILES)
+        logger.info("Exported '%s' to '%s'", checkpoint, folder)
 
     def _write(self, module: Any, checkpoint: str, step: int | None) -> None:
         folder, configuration = self.run / self.folder, self.run / "fit.yaml"
@@ -75,14 +85,6 @@ def best_checkpoint(trainer: Trainer) -> Path | None:
         if isinstance(callback, ModelCheckpoint) and callback.monitor is not None and callback.best_model_path:
             return Path(callback.best_model_path)
     return None
-
-
-def _in_shards(module: LightningModule, checkpoint: Path | None) -> bool:
-    """Whether what would be written is in several parts: a checkpoint that is a folder, or the weights themselves."""
-    if checkpoint is not None:
-        return checkpoint.is_dir()
-    # ZeRO-3 leaves empty tensors in a module, and FSDP such that know of their other parts.
-    return any(parameter.numel() == 0 or isinstance(parameter, DTensor) for parameter in module.parameters())
 
 
 @contextmanager

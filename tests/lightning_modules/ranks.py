@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from datamodules.conversations import Conversation
 from datamodules.structures import VideoSample
@@ -35,6 +34,7 @@ STRATEGIES = {
     "zero3": lambda: ZeROStrategy(3),
     "zero3_offload": lambda: ZeROStrategy(3, offload_optimizer=True, offload_parameters=True),
     "fsdp": FSDP2Strategy,
+    "fsdp_shards": lambda: FSDP2Strategy(save_distributed_checkpoint=True),
 }
 Poison = Literal["loss", "gradient", "reward", "logits"]
 
@@ -56,8 +56,9 @@ class Case:
     reasoner: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     trainer: dict[str, Any] = field(default_factory=dict)
-    checkpoint: str | None = None
+    #: where the state after two steps is saved to, and what is gone on from
     save: str | None = None
+    checkpoint: str | None = None
 
 
 @dataclass
@@ -84,6 +85,13 @@ class Poisoned(QwenVL):
     """A reasoner of which something can be made no number."""
 
     poison: Poison | None = None
+    generating = False
+
+    def generate(self, *args, **kwargs):
+        self.generating = True
+        groups = super().generate(*args, **kwargs)
+        self.generating = False
+        return groups
 
     def logprobs(self, episodes, temperature=1.0):
         output = super().logprobs(episodes, temperature)
@@ -114,10 +122,33 @@ class Watch(Callback):
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         numbers = trainer.callback_metrics.items()
         self.outcome.curve.append({name: float(value) for name, value in numbers if "time" not in name})
-        if self.case.poison or batch_idx == self.case.steps - 1:
+        saves = self.case.save is not None and batch_idx == 1
+        if saves or self.case.poison or batch_idx == self.case.steps - 1:
             self.outcome.weights[batch_idx] = whole_weights(module)
-        if self.case.save and batch_idx == 1:
+        if saves:
             trainer.save_checkpoint(self.case.save)
+
+
+class Batches:
+    """Batches in their order, which a run that is gone on with takes up where it left."""
+
+    def __init__(self, batches: list[list[VideoSample]]) -> None:
+        self.batches = batches
+        self.given = 0
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[VideoSample]]:
+        while self.given < len(self):
+            self.given += 1
+            yield self.batches[self.given - 1]
+
+    def state_dict(self) -> dict[str, int]:
+        return {"given": self.given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.given = state["given"]
 
 
 def whole_weights(module: TrainingModule) -> dict[str, Tensor]:
@@ -187,17 +218,17 @@ def train(case: Case, folder: Path, rank: int = 0, world_size: int = 1) -> Outco
         devices=world_size,
         strategy=STRATEGIES[case.strategy]() if case.strategy else "auto",
         max_steps=case.steps * case.options.get("num_iterations", 1),
-        callbacks=[watch],
+        callbacks=[watch, *case.trainer.get("callbacks", [])],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
         log_every_n_steps=1,
-        **{"default_root_dir": folder, **case.trainer},
+        default_root_dir=case.trainer.get("default_root_dir", folder),
     )
     module = build_module(case, folder)
-    loader = DataLoader(batches(case, rank, world_size), batch_size=None, collate_fn=list)
+    loader = Batches(batches(case, rank, world_size))
     try:
         trainer.fit(module, loader, ckpt_path=case.checkpoint, weights_only=False)
     except FloatingPointError as error:

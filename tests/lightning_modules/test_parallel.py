@@ -4,16 +4,20 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+import yaml
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import DeepSpeedStrategy
+from transformers import AutoModelForImageTextToText
 
+from lightning_modules.export import export
 from lightning_modules.parallelism import Parallelism
 from lightning_modules.policy.losses import PolicyLoss
 from models.reasoners import LoRA
-from tests.lightning_modules.ranks import Case, Outcome, train, train_on_ranks, write_model
+from tests.lightning_modules.ranks import Case, Outcome, build_module, train, train_on_ranks, write_model
 
 pytestmark = pytest.mark.slow
 
@@ -98,6 +102,81 @@ def test_a_run_of_nothing_but_such_steps_ends_on_every_rank(folder, tmp_path, st
         assert "3 steps in a row" in rank.error
         saved = json.loads((tmp_path / f"skipped_batch_rank{number}.json").read_text())
         assert [row["sample"] for row in saved] == [f"v3-{number}/0", f"v3-{number + 2}/0"]
+
+
+class Gathers(Callback):
+    """Counts what ZeRO-3 gathers during each rollout and each pass with gradient."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.counts = {"whole": 0, "layer": 0, "whole inside": 0, "layer inside": 0}
+
+    def setup(self, trainer, pl_module, stage):
+        from deepspeed.runtime.zero.partition_parameters import GatheredParameters
+        from deepspeed.runtime.zero.partitioned_param_coordinator import PartitionedParameterCoordinator
+
+        self.count(GatheredParameters, "__enter__", "whole", pl_module.reasoner)
+        self.count(PartitionedParameterCoordinator, "fetch_sub_module", "layer", pl_module.reasoner)
+
+    def count(self, owner, method, name, reasoner):
+        original = getattr(owner, method)
+
+        def counted(instance, *args, **kwargs):
+            inside = getattr(reasoner, "generating", False)
+            self.counts[f"{name} inside" if inside else name] += 1
+            return original(instance, *args, **kwargs)
+
+        setattr(owner, method, counted)
+
+    def on_train_end(self, trainer, pl_module):
+        if trainer.is_global_zero:
+            self.file.write_text(json.dumps(self.counts))
+
+
+def test_weights_are_gathered_once_for_a_rollout_batch(folder, tmp_path):
+    case = Case("grpo", "zero3", steps=3, options={"loss": PolicyLoss("grpo", beta=0.05), "num_iterations": 2})
+    case.trainer = {"callbacks": [Gathers(tmp_path / "counts.json")]}
+    train_on_ranks(case, folder)
+    counts = json.loads((tmp_path / "counts.json").read_text())
+    assert counts["whole"] == 3 + 1  # one a batch, and the one by which the test looks at the weights
+    assert counts["whole inside"] == counts["layer inside"] == 0  # answers have twelve tokens, prompts a reference
+    assert counts["layer"] > 100  # the passes with gradient
+
+
+def logits(model: Any) -> torch.Tensor:
+    """What a transformers model makes of some tokens."""
+    tokens = torch.arange(5, 40)[None]
+    return model(input_ids=tokens, mm_token_type_ids=torch.zeros_like(tokens)).logits
+
+
+@pytest.mark.parametrize("lora", [None, LoRA(r=2)], ids=["full", "lora"])
+@pytest.mark.parametrize("strategy", ["ddp", "zero2", "zero3", "fsdp", "fsdp_shards"])
+def test_a_checkpoint_is_exported_and_gone_on_from(folder, tmp_path, strategy, lora):
+    """Two steps and a checkpoint, two more; then two more from the checkpoint, and the export of the checkpoint."""
+    case = Case("grpo", strategy, steps=4, save=str(tmp_path / "step-2.ckpt"), reasoner={"lora": lora})
+    case.options = {"loss": PolicyLoss("grpo", beta=0.05), "micro_batch_size": 3}
+    whole, _ = train_on_ranks(case, folder)
+    rest, _ = train_on_ranks(replace(case, save=None, checkpoint=case.save), folder)
+    assert len(rest.curve) == 2
+    assert rest.curve == whole.curve[2:]
+    assert all(torch.equal(weight, rest.weights[3][name]) for name, weight in whole.weights[3].items())
+
+    config = tmp_path / "fit.yaml"
+    reasoner = {"class_path": "QwenVL", "init_args": {"pretrained": str(folder), "dtype": "float32"}}
+    reasoner["init_args"] |= {"lora": {"r": 2}} if lora else {}
+    model = {"class_path": "GRPOModule", "init_args": {"reasoner": reasoner, "dialogue": {"class_path": "VeasonR1"}}}
+    config.write_text(yaml.safe_dump({"model": model}))
+    export(Path(case.save), tmp_path / "hf", config, trust_shards=True)
+    exported = AutoModelForImageTextToText.from_pretrained(tmp_path / "hf")
+    trained = build_module(case, folder).reasoner
+    trained.configure()
+    trained.load_state_dict(whole.weights[1])
+    with torch.no_grad():
+        wanted, got = logits(trained.model), logits(exported)
+    if lora:
+        assert (got - wanted).abs().max() <= 1e-6 * wanted.abs().max()
+    else:
+        assert torch.equal(got, wanted)
 
 
 def test_strategies_that_would_train_wrongly_are_refused():

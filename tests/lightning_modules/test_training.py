@@ -190,6 +190,18 @@ def test_a_failed_segmenter_is_no_score_in_a_test(tmp_path):
     assert run.logged_metrics["test/segmenter_failures"] == 1
 
 
+def test_what_a_broken_model_says_is_no_score(tmp_path):
+    class Broken(ScriptedReasoner):
+        def generate(self, samples, chats, group_size, sampling):
+            groups = super().generate(samples, chats, group_size, sampling)
+            groups[0][0].logprobs = torch.tensor([math.nan])
+            return groups
+
+    module = SegmentationModule(Broken(), **parts(), protocol=MeViSProtocol())
+    with pytest.raises(FloatingPointError, match="finite logits while 'v0/0' was answered"):
+        trainer(tmp_path).test(module, loader(samples(1)), verbose=False)
+
+
 # --- supervised fine-tuning ---
 
 
@@ -357,7 +369,7 @@ class Poisoned(ScriptedReasoner):
         output = super().logprobs(episodes, temperature)
         self.steps += 1
         if self.steps > 1:
-            output.logprobs = output.logprobs * float("nan")
+            output = output._replace(logprobs=output.logprobs * float("nan"))
         return output
 
 

@@ -268,3 +268,31 @@ def test_image_sides_must_fit_the_patches(reasoner):
 def test_a_missing_folder_is_named():
     with pytest.raises(FileNotFoundError, match=r"pretrained='runs/none/hf'.*run the stage"):
         QwenVL("runs/none/hf").configure()
+
+
+def test_no_episodes_still_reach_every_weight(reasoner):
+    reasoner.zero_grad()
+    output = reasoner.logprobs([])
+    assert output.logprobs.shape[0] == output.mask.shape[0] == output.entropy.shape[0] == 0
+    output.logprobs.sum().backward()
+    gradients = {name: weight.grad for name, weight in reasoner.named_parameters() if weight.requires_grad}
+    assert gradients
+    assert all(gradient is not None and not gradient.any() for gradient in gradients.values())
+    reasoner.zero_grad()
+
+
+def test_logits_that_are_no_numbers_end_the_answer(folder):
+    reasoner = QwenVL(str(folder), dtype="float32")
+    reasoner.configure()
+    with torch.no_grad():
+        reasoner.model.model.language_model.norm.weight.fill_(torch.nan)
+    samples, chats = prompts()
+    for completion in reasoner.generate(samples, chats, 2, Sampling(8, temperature=1.0))[0]:
+        assert completion.token_ids == [reasoner.end_token]
+        assert not completion.drawn_from_numbers
+
+
+def test_adapters_on_the_head_are_refused(folder):
+    reasoner = QwenVL(str(folder), dtype="float32", lora=LoRA(target_modules=r".*(q_proj|lm_head)"))
+    with pytest.raises(ValueError, match="leave `lm_head` alone"):
+        reasoner.configure()

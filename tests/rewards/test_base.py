@@ -156,3 +156,19 @@ def test_a_perfect_answer_earns_the_published_maximum():
             "masks": MaskConsistency(released),
         }
         assert RewardCollection(rewards)([episode]).total.item() == pytest.approx(5)
+
+
+class Broken(Reward):
+    """Divides nothing by nothing."""
+
+    def score(self, episode):
+        return math.nan
+
+
+def test_a_score_that_is_no_number_is_seen_and_not_left_out():
+    rewards = {"broken": Broken(), "fine": Named()}
+    total, parts = RewardCollection(rewards)(group_of(1.0, 2.0))
+    assert parts["broken"].tolist() == total.tolist() == [math.inf, math.inf]
+    watched = RewardCollection(rewards, {"broken": 0.0})
+    assert watched(group_of(1.0, 2.0)).total.tolist() == [1.0, 2.0]
+    assert watched.compute()["broken"] == math.inf
