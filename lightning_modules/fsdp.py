@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
-from lightning_modules.checkpoints import sealed_folder
+from lightning_modules.checkpoints import expect_trust, sealed_folder
 from lightning_modules.parallelism import Parallelism
 from models.reasoners.base import Reasoner
 
@@ -20,6 +21,7 @@ class FSDP2Strategy(Parallelism, ModelParallelStrategy):
     Args:
         process_group_backend: ``nccl`` or ``gloo``; by default what fits the device.
         save_distributed_checkpoint: write a folder with a file per rank, instead of one file.
+        trust_shards: open such folders, which hold pickles and can run code: for those of your own runs.
         timeout: of a collective, in seconds.
     """
 
@@ -27,6 +29,7 @@ class FSDP2Strategy(Parallelism, ModelParallelStrategy):
         self,
         process_group_backend: str | None = None,
         save_distributed_checkpoint: bool = False,
+        trust_shards: bool = False,
         timeout: float = 1800.0,
     ) -> None:
         super().__init__(
@@ -36,6 +39,7 @@ class FSDP2Strategy(Parallelism, ModelParallelStrategy):
             process_group_backend=process_group_backend,
             timeout=timedelta(seconds=timeout),
         )
+        self.trust_shards = trust_shards
 
     def setup_environment(self) -> None:
         """Start the processes, all of which share one copy of the model."""
@@ -62,6 +66,16 @@ class FSDP2Strategy(Parallelism, ModelParallelStrategy):
                 super().save_checkpoint(checkpoint, unfinished, storage_options)
         else:
             super().save_checkpoint(checkpoint, filepath, storage_options)
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read a file, or the shards of a folder.
+
+        Raises:
+            ValueError: if it is a folder, unless ``trust_shards`` is set.
+        """
+        if Path(checkpoint_path).is_dir():
+            expect_trust(Path(checkpoint_path), self.trust_shards, "--trainer.strategy.trust_shards true")
+        return super().load_checkpoint(checkpoint_path, weights_only)
 
     @contextmanager
     def whole_weights(self, module: nn.Module) -> Iterator[None]:

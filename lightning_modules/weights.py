@@ -9,6 +9,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 
+from lightning_modules.checkpoints import expect_trust
 from lightning_modules.zero_shards import read_zero_shards
 
 #: What Lightning's strategies call the module's state among the shards of torch.distributed.checkpoint.
@@ -40,11 +41,7 @@ def read_weights(checkpoint: Path, trust_shards: bool = False) -> Weights:
         return Weights(saved["state_dict"], saved.get("global_step"))
     if not checkpoint.is_dir():
         raise FileNotFoundError(f"Expected a checkpoint at '{checkpoint}', but there is none")
-    if not trust_shards:
-        raise ValueError(
-            f"Expected a file, but '{checkpoint}' is a folder of shards. Shards are pickles, which run whatever code "
-            "they hold when they are opened; if your own run wrote them, say so by `--trust_shards`"
-        )
+    expect_trust(checkpoint, trust_shards, "--trust_shards")
     if (checkpoint / "latest").is_file():
         state = read_zero_shards(checkpoint)
         return Weights(state, _open(min(checkpoint.glob("*/*_model_states.pt"))).get("global_step"))

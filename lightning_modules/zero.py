@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -12,7 +13,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
 from torch import Tensor, nn
 
-from lightning_modules.checkpoints import sealed_folder
+from lightning_modules.checkpoints import expect_trust, sealed_folder
 from lightning_modules.parallelism import Parallelism
 from models.reasoners.base import Reasoner
 
@@ -31,6 +32,7 @@ class ZeROStrategy(Parallelism, DeepSpeedStrategy):
         stage: 1 shards the optimiser's states, 2 gradients too, 3 weights too.
         offload_optimizer: keep the optimiser's states in main memory, and step there.
         offload_parameters: keep shards of weights in main memory; stage 3 only.
+        trust_shards: open checkpoints, whose shards are pickles and can run code: for those of your own runs.
         process_group_backend: ``nccl`` or ``gloo``; by default what fits the device.
         **kwargs: of Lightning's ``DeepSpeedStrategy``.
     """
@@ -40,6 +42,7 @@ class ZeROStrategy(Parallelism, DeepSpeedStrategy):
         stage: Literal[1, 2, 3] = 2,
         offload_optimizer: bool = False,
         offload_parameters: bool = False,
+        trust_shards: bool = False,
         process_group_backend: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -59,6 +62,7 @@ class ZeROStrategy(Parallelism, DeepSpeedStrategy):
         self.config["train_micro_batch_size_per_gpu"] = 1
         # The optimiser is the module's; torch steps on the CPU as well.
         self.config["zero_force_ds_cpu_optimizer"] = False
+        self.trust_shards = trust_shards
         self._has_gradients = False
 
     # --- on any device ---
@@ -173,13 +177,9 @@ class ZeROStrategy(Parallelism, DeepSpeedStrategy):
         """Read the shards of a run of as many ranks.
 
         Raises:
-            ValueError: unless ``weights_only`` is False: DeepSpeed's shards are pickles.
+            ValueError: unless ``trust_shards`` is set.
         """
-        if weights_only is not False:
-            raise ValueError(
-                f"Expected a checkpoint that is no pickle, but '{checkpoint_path}' is in DeepSpeed's shards, which run "
-                "whatever code they hold when they are opened; if your own run wrote them, add `--weights_only false`"
-            )
+        expect_trust(Path(checkpoint_path), self.trust_shards, "--trainer.strategy.trust_shards true")
         return super().load_checkpoint(checkpoint_path, weights_only)
 
     @contextmanager

@@ -62,8 +62,8 @@ class HFExport(RunCallback):
         configuration = self.run / "fit.yaml"
         if checkpoint is None or not configuration.is_file():
             logger.error(
-                "Expected a checkpoint in '%s/checkpoints' and the configuration '%s' to export from, because the weights "
-                "are in shards; `thinkseg export` takes others", self.run, configuration,
+                "Expected a checkpoint in '%s/checkpoints' and the configuration '%s' to export from, because the "
+                "weights are in shards; `thinkseg export` takes others", self.run, configuration,
             )  # fmt: skip
             return
         folder = self.run / self.folder

@@ -30,11 +30,11 @@ from tests.builders import moving_square, video_sample
 BATCH = 4
 STRATEGIES = {
     "ddp": lambda: "ddp",
-    "zero2": lambda: ZeROStrategy(2),
-    "zero3": lambda: ZeROStrategy(3),
+    "zero2": lambda: ZeROStrategy(2, trust_shards=True),
+    "zero3": lambda: ZeROStrategy(3, trust_shards=True),
     "zero3_offload": lambda: ZeROStrategy(3, offload_optimizer=True, offload_parameters=True),
     "fsdp": FSDP2Strategy,
-    "fsdp_shards": lambda: FSDP2Strategy(save_distributed_checkpoint=True),
+    "fsdp_shards": lambda: FSDP2Strategy(save_distributed_checkpoint=True, trust_shards=True),
 }
 Poison = Literal["loss", "gradient", "reward", "logits"]
 
@@ -230,7 +230,7 @@ def train(case: Case, folder: Path, rank: int = 0, world_size: int = 1) -> Outco
     module = build_module(case, folder)
     loader = Batches(batches(case, rank, world_size))
     try:
-        trainer.fit(module, loader, ckpt_path=case.checkpoint, weights_only=False)
+        trainer.fit(module, loader, ckpt_path=case.checkpoint, weights_only=True)
     except FloatingPointError as error:
         watch.outcome.error = str(error)
     return watch.outcome

@@ -111,7 +111,7 @@ class Gathers(Callback):
         self.file = file
         self.counts = {"whole": 0, "layer": 0, "whole inside": 0, "layer inside": 0}
 
-    def setup(self, trainer, pl_module, stage):
+    def on_train_start(self, trainer, pl_module):
         from deepspeed.runtime.zero.partition_parameters import GatheredParameters
         from deepspeed.runtime.zero.partitioned_param_coordinator import PartitionedParameterCoordinator
 
@@ -170,7 +170,9 @@ def test_a_checkpoint_is_exported_and_gone_on_from(folder, tmp_path, strategy, l
     exported = AutoModelForImageTextToText.from_pretrained(tmp_path / "hf")
     trained = build_module(case, folder).reasoner
     trained.configure()
-    trained.load_state_dict(whole.weights[1])
+    missing, unexpected = trained.load_state_dict(whole.weights[1], strict=False)
+    assert not unexpected
+    assert all(name.endswith("lm_head.weight") for name in missing)  # tied
     with torch.no_grad():
         wanted, got = logits(trained.model), logits(exported)
     if lora:
