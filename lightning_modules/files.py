@@ -3,11 +3,15 @@
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 from lightning.pytorch import Trainer
+
+#: How the name of a file ends that is being written.
+UNFINISHED = ".tmp"
 
 
 def run_folder(trainer: Trainer) -> Path:
@@ -35,6 +39,25 @@ def inside(root: Path, *names: str) -> Path:
     return root.joinpath(*names)
 
 
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file to write that is there as a whole or not at all, even if the machine stops; its folders are made.
+
+    Args:
+        path: the file; it is replaced when the context ends, and only if it ends without an exception.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file that is there as a whole or not at all; its folders are made.
 
@@ -42,13 +65,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         path: the file; it is replaced if it exists.
         data: its content.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_bytes(data)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with atomic_file(path) as file:
+        file.write(data)
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

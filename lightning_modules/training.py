@@ -83,6 +83,15 @@ class TrainingModule(SegmentationModule):
         optimizer: Optimizer = AdamW(groups, lr=self.optimizer.learning_rate, betas=self.optimizer.betas)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._schedule(optimizer), "interval": "step"}}
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the counters of skipped steps."""
+        checkpoint["skipped_steps"] = {"total": self.skipped_steps, "in_a_row": self.skipped_in_a_row}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting."""
+        skipped = checkpoint.get("skipped_steps", {"total": 0, "in_a_row": 0})
+        self.skipped_steps, self.skipped_in_a_row = skipped["total"], skipped["in_a_row"]
+
     def _step(self, episodes: Sequence[Episode], shares: Iterator[Tensor]) -> None:
         """Take one optimiser step on a loss that comes in shares, or none at all if any number is not finite.
 

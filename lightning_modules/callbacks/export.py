@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_modules.callbacks.base import RunCallback
+from lightning_modules.checkpoints import is_whole
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,10 @@ def best_checkpoint(trainer: Trainer) -> Path | None:
     """Return the best checkpoint by the first ``ModelCheckpoint`` that monitors something and has kept one."""
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.monitor is not None and callback.best_model_path:
-            return Path(callback.best_model_path)
+            path = Path(callback.best_model_path)
+            if is_whole(path):
+                return path
+            logger.error("The best checkpoint '%s' is missing or cut short: was the disk full?", path)
     return None
 
 
