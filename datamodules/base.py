@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
 
 from datamodules.dataset import VideoDataset
 from datamodules.loader import DrawSampler, VideoLoader
@@ -93,6 +94,17 @@ class VideoDataModule(LightningDataModule):
         """Number of bad samples left out so far on this rank, by reason."""
         datasets = [*self.train, *_list(self.val), *_list(self.test), *_list(self.predict)]
         return sum((dataset.skipped for dataset in datasets), Counter())
+
+    def state_dict(self) -> dict[str, list[dict[str, int]]]:
+        """Return how many samples of each training dataset were left out, by reason."""
+        return {"skipped": [dict(dataset.skipped) for dataset in self.train]}
+
+    def load_state_dict(self, state_dict: dict[str, list[dict[str, int]]]) -> None:
+        """Go on counting, if it is to go on training."""
+        if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        for dataset, skipped in zip(self.train, state_dict["skipped"], strict=False):
+            dataset.skipped = Counter(skipped)
 
     def _loader(self, datasets: list[VideoDataset], name: str, batch_size: int, shuffle: bool = False) -> VideoLoader:
         if not datasets:

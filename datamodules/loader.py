@@ -121,7 +121,8 @@ class VideoLoader:
 
     def state_dict(self) -> dict[str, int]:
         """Return how far the epoch has been read, in batches that were handed out."""
-        return {"epoch": self.sampler.epoch, "batch": self._batch}
+        # a validation that comes before the first batch after a restart may lead to a checkpoint
+        return dict(self._resume) or {"epoch": self.sampler.epoch, "batch": self._batch}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Go on where ``state_dict`` was taken, if the next iteration is of the same epoch."""

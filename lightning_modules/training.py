@@ -92,6 +92,15 @@ class TrainingModule(SegmentationModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._schedule(optimizer), "interval": "step"}}
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the counters of skipped steps."""
+        checkpoint["skipped_steps"] = {"total": self.skipped_steps, "in_a_row": self.skipped_in_a_row}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting."""
+        skipped = checkpoint.get("skipped_steps", {"total": 0, "in_a_row": 0})
+        self.skipped_steps, self.skipped_in_a_row = skipped["total"], skipped["in_a_row"]
+
     def forward(self, episodes: Sequence[Episode], temperature: float = 1.0) -> PolicyOutput:
         """Return how likely the policy finds what ``episodes`` wrote: what strategies wrap."""
         return self.reasoner.logprobs(episodes, temperature)

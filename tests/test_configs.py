@@ -27,9 +27,13 @@ def resolved(
     command: str, *configs: Path, words: Sequence[str] = (), capsys: pytest.CaptureFixture[str]
 ) -> dict[str, Any]:
     """What `thinkseg COMMAND -c FILE … WORDS --print_config` says."""
-    files = [word for config in configs for word in ("-c", str(config))]
+    return resolved_words([command, *(word for config in configs for word in ("-c", str(config))), *words], capsys)
+
+
+def resolved_words(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """What `thinkseg WORDS --print_config` says."""
     with pytest.raises(SystemExit) as done:
-        thinkseg.main([command, *files, *words, "--print_config"])
+        thinkseg.main([*words, "--print_config"])
     shown = capsys.readouterr()
     assert done.value.code == 0, shown.err
     return yaml.safe_load(shown.out)
@@ -52,6 +56,8 @@ def test_parses(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         parser = ArgumentParser()
         parser.add_subclass_arguments(Segmenter, "segmenter")
         parser.parse_args(["--segmenter", str(config)])
+    elif config.parent.name == "sweep":  # an overlay over what its job trains
+        assert resolved("fit", RUN, config, capsys=capsys) != resolved("fit", RUN, capsys=capsys)
     elif "model" not in given:
         run = resolved("fit", config, RUN, capsys=capsys)
         assert given["trainer"].keys() <= run["trainer"].keys()

@@ -60,7 +60,7 @@ def test_the_demo_cut_short(data: Path, tmp_path: Path, monkeypatch: pytest.Monk
         assert all(0 <= rows["overall"][name] <= 1 for name in ("J", "F", "JF", "R"))
     for run in (runs["sft"], runs["grpo"]):
         assert AutoModelForImageTextToText.from_pretrained(run / "hf").num_parameters() < 1_100_000
-        assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+        assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "step-00000002.ckpt"}
         assert list(run.glob("events.out.tfevents.*"))
     assert list((runs["grpo"] / "pictures").iterdir())
     assert list((runs["grpo"] / "rollouts").glob("train-*.jsonl"))

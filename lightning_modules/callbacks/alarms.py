@@ -48,6 +48,14 @@ class HackingAlarm(Callback):
         self.limits = dict(zip(_ADVICE, (equal_rewards, cut_off, duplicates, full_frame), strict=True))
         self._streaks = dict.fromkeys(self.limits, 0)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return how long each share has been above its limit, in batches."""
+        return dict(self._streaks)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self._streaks |= state_dict
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

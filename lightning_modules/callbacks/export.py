@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_modules.callbacks.base import RunCallback
-from lightning_modules.checkpoints import newest_whole
+from lightning_modules.checkpoints import is_whole, newest_whole
 from lightning_modules.export import MODEL_FILES, export, write_model
 from lightning_modules.files import expect_room
 from lightning_modules.model_card import Source
@@ -83,7 +83,10 @@ def best_checkpoint(trainer: Trainer) -> Path | None:
     """Return the best checkpoint by the first ``ModelCheckpoint`` that monitors something and has kept one."""
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.monitor is not None and callback.best_model_path:
-            return Path(callback.best_model_path)
+            path = Path(callback.best_model_path)
+            if is_whole(path):
+                return path
+            logger.error("The best checkpoint '%s' is missing or cut short: was the disk full?", path)
     return None
 
 

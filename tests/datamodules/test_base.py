@@ -150,7 +150,7 @@ class Recorder(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def fit(root, folder, max_steps, checkpoint=None):
+def fit(root, folder, max_steps, checkpoint=None, datamodule=None):
     model = Recorder()
     trainer = Trainer(
         accelerator="cpu",
@@ -162,7 +162,7 @@ def fit(root, folder, max_steps, checkpoint=None):
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    datamodule = VideoDataModule(train(root), val=ReVOS(root, "valid"), batch_size=4)
+    datamodule = datamodule or VideoDataModule(train(root), val=ReVOS(root, "valid"), batch_size=4)
     trainer.fit(model, datamodule, ckpt_path=checkpoint, weights_only=True)
     return model.seen
 
@@ -193,6 +193,15 @@ def test_bad_samples(tmp_path, num_workers):
     strict = VideoDataModule(ReVOS(tmp_path), batch_size=3, shuffle=False, num_workers=num_workers)
     with pytest.raises(BadSampleError, match=r"'b/0'.*JPEGImages/b/00003.jpg"):
         [drawn(batch) for batch in strict.train_dataloader()]
+
+
+def test_the_count_of_bad_samples_resumes(tmp_path):
+    root = write_revos(tmp_path / "data", videos=("a", "b", "c"))
+    (tmp_path / "data/JPEGImages/b/00003.jpg").write_bytes(b"torn")
+    begun, resumed = (VideoDataModule(ReVOS(root, on_bad_sample="skip"), batch_size=3) for _ in range(2))
+    fit(root, tmp_path, 3, datamodule=begun)
+    fit(root, tmp_path, 6, str(tmp_path / "last.ckpt"), datamodule=resumed)
+    assert (begun.skipped, resumed.skipped) == ({"unreadable frame": 3}, {"unreadable frame": 6})
 
 
 @pytest.mark.parametrize("stage", ["fit", "validate", "test", "predict"])

@@ -405,3 +405,15 @@ def test_alarm_needs_patience(tmp_path, caplog):
     assert warnings == [("equal_rewards", 1.0)] * 2
     assert run.logged_metrics["alarms/equal_rewards"] == 1
     assert run.logged_metrics["alarms/duplicates"] == 0
+
+
+def test_alarm_goes_on_counting_after_a_resume(tmp_path, caplog):
+    groups = [([answer("a"), answer("b")], Scores(torch.ones(2), {}))]
+    first, second = HackingAlarm(patience=3), HackingAlarm(patience=3)
+    with caplog.at_level(logging.WARNING, logger="lightning_modules.callbacks.alarms"):
+        trainer(tmp_path, first, max_steps=4).fit(Rehearsal(groups), loader(2))
+        assert not [record for record in caplog.records if "alarms/" in record.message]
+        second.load_state_dict(first.state_dict())
+        trainer(tmp_path, second, max_steps=2).fit(Rehearsal(groups), loader(1))
+    warned = [record.args[0] for record in caplog.records if "alarms/" in record.message]
+    assert warned == ["equal_rewards"]

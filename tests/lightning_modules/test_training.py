@@ -392,6 +392,10 @@ def test_a_loss_that_is_no_number_is_skipped_then_stops_the_run(tmp_path):
     assert torch.equal(reasoner.logits, weights[0])
     saved = json.loads((tmp_path / "skipped_batch_rank0.json").read_text())
     assert [row["sample"] for row in saved] == ["v0/0", "v0/0"]
+    checkpoint, resumed = {}, grpo(ScriptedReasoner(), num_generations=2)
+    module.on_save_checkpoint(checkpoint)
+    resumed.on_load_checkpoint(checkpoint)
+    assert (resumed.skipped_steps, resumed.skipped_in_a_row) == (3, 3)
 
 
 def test_settings_that_cannot_train_are_refused():
