@@ -14,6 +14,7 @@ from lightning_modules.checkpoints import is_whole, newest_whole
 from lightning_modules.export import MODEL_FILES, export, write_model
 from lightning_modules.files import expect_room
 from lightning_modules.model_card import Source
+from lightning_modules.parallelism import Parallelism
 from lightning_modules.weights import read_weights
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class HFExport(RunCallback):
         if not trainer.is_global_zero:
             return
         checkpoint = best_checkpoint(trainer) if self.best else None
-        if pl_module.parallelism.shards_weights or (checkpoint is not None and checkpoint.is_dir()):
+        if Parallelism.of(trainer.strategy).shards_weights or (checkpoint is not None and checkpoint.is_dir()):
             self._put_together(checkpoint or newest_whole(self.run / "checkpoints"))
         elif checkpoint is None:
             self._write(pl_module, "the last weights", trainer.global_step)

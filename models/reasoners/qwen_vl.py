@@ -33,7 +33,7 @@ class QwenVL(QwenNetwork):
         **kwargs: of ``QwenNetwork``.
     """
 
-    def __init__(self, pretrained: str, prefix_sharing: bool = True, **kwargs: Any) -> None:
+    def __init__(self, pretrained: str, *, prefix_sharing: bool = True, **kwargs: Any) -> None:
         super().__init__(pretrained, **kwargs)
         self.prefix_sharing = prefix_sharing
 

@@ -1,7 +1,5 @@
 """A checkpoint, whole or in shards, as one folder that is the module in memory."""
 
-import subprocess
-import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -18,16 +16,16 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from dialogues import VeasonR1
 from lightning_modules import AdamWConfig, SFTModule
 from lightning_modules.callbacks import HFExport
+from lightning_modules.checkpoints import seal
 from lightning_modules.export import export, write_model
 from lightning_modules.files import whole_folder
 from lightning_modules.model_card import Source
 from lightning_modules.weights import read_weights
 from models.reasoners import LoRA, QwenVL, ScriptedReasoner
 from models.reasoners.scratch import ScratchConfig, save
+from tests.lightning_modules.ranks import Case, train_on_ranks
 from tests.lightning_modules.test_adapters import run
 from tests.lightning_modules.test_training import conversations, loader, parts, qwen
-
-ROOT = Path(__file__).parents[2]
 
 
 def write_configuration(folder: Path, **reasoner: Any) -> None:
@@ -116,7 +114,7 @@ def test_adapters_alone_are_the_same_bits_on_the_base(lora, tmp_path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "README.md", "adapter_config.json", "adapter_model.safetensors",
     }  # fmt: skip
-    again = QwenVL(str(lora.base), "float32", lora=LoRA(adapters=str(tmp_path / "out")))
+    again = QwenVL(str(lora.base), dtype="float32", lora=LoRA(adapters=str(tmp_path / "out")))
     again.configure()
     assert torch.equal(logits(lora, again.model), logits(lora, lora.module.reasoner.model))
 
@@ -162,17 +160,18 @@ def test_shards_of_torch_are_read_without_the_optimizer(full, tmp_path, name):
 
 @pytest.mark.slow
 def test_shards_of_zero_are_one_folder(base, tmp_path):
-    program = "tests.lightning_modules.zero_checkpoint"
-    subprocess.run([sys.executable, "-m", program, str(base), str(tmp_path)], cwd=ROOT, check=True)
     checkpoint = tmp_path / "last.ckpt"
+    case = Case("sft", "zero2", steps=2, save=str(checkpoint), reasoner={"freeze_vision": True})
+    case.trainer = {"default_root_dir": tmp_path}
+    truth = train_on_ranks(case, base)[0].weights[1]
     write_configuration(tmp_path, pretrained=str(base), dtype="bfloat16", freeze_vision=True)
     export(checkpoint, tmp_path / "out", dtype="float32", trust_shards=True)
-    truth, found = load_file(tmp_path / "truth.safetensors"), opened(tmp_path / "out").state_dict()
-    assert truth.keys() == {f"model.{name}" for name in found}
-    for name, value in found.items():
+    found = {f"model.{name}": value for name, value in opened(tmp_path / "out").state_dict().items()}
+    assert found.keys() - truth.keys() == {"model.lm_head.weight"}  # tied
+    for name, value in truth.items():
         # The optimiser's own float32 copy, although the configuration says bfloat16.
-        assert torch.equal(value, truth[f"model.{name}"]), name
-    assert "| step | 1 |" in (tmp_path / "out" / "README.md").read_text()
+        assert torch.equal(found[name], value), name
+    assert "| step | 2 |" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_shards_are_opened_on_request_only(tmp_path):
@@ -183,7 +182,7 @@ def test_shards_are_opened_on_request_only(tmp_path):
         read_weights(tmp_path / "last.ckpt", trust_shards=True)
 
 
-def test_the_callback_leaves_shards_to_the_command(base, tmp_path, caplog):
+def test_the_callback_says_what_it_lacks_to_put_shards_together(base, tmp_path, caplog):
     class Sharded(ModelCheckpoint):
         """Finds its best checkpoint to be a folder in the end."""
 
@@ -191,6 +190,8 @@ def test_the_callback_leaves_shards_to_the_command(base, tmp_path, caplog):
             path = Path(self.best_model_path)
             path.unlink()
             path.mkdir()
+            (path / "shard").touch()
+            seal(path)
 
     module = SFTModule(reasoner=qwen(base), **parts())
     keep = Sharded(tmp_path / "checkpoints", "best", monitor="loss", save_on_train_epoch_end=True)
@@ -198,19 +199,7 @@ def test_the_callback_leaves_shards_to_the_command(base, tmp_path, caplog):
     trainer = run(tmp_path, 1, keep)
     trainer.callbacks.append(HFExport())
     trainer.fit(module, loader(conversations()))
-    assert f"thinkseg export --checkpoint {tmp_path / 'checkpoints' / 'best.ckpt'}" in caplog.text
-    assert not (tmp_path / "hf").exists()
-
-
-def test_the_callback_writes_no_weights_that_are_elsewhere(base, tmp_path, caplog):
-    """As ZeRO-3 leaves them: an empty tensor for every weight that is shared out."""
-
-    class SharedOut(SFTModule):
-        def on_train_end(self):
-            next(self.parameters()).data = torch.empty(0)
-
-    run(tmp_path, 1, HFExport(best=False)).fit(SharedOut(reasoner=qwen(base), **parts()), loader(conversations()))
-    assert "thinkseg export --checkpoint CHECKPOINT" in caplog.text
+    assert f"the configuration '{tmp_path / 'fit.yaml'}'" in caplog.text
     assert not (tmp_path / "hf").exists()
 
 
