@@ -182,7 +182,6 @@ def test_a_checkpoint_is_exported_and_gone_on_from(folder, tmp_path, strategy, l
 
 
 def test_strategies_that_would_train_wrongly_are_refused():
-    pytest.importorskip("deepspeed")
     with pytest.raises(ValueError, match="neither adds up the gradients"):
         Parallelism.of(DeepSpeedStrategy(stage=2))
     assert type(Parallelism.of(Trainer(accelerator="cpu", logger=False).strategy)) is Parallelism
