@@ -25,11 +25,11 @@ class ZeROStrategy(Parallelism, DeepSpeedStrategy):
     """Lightning's DeepSpeed strategy, for manual optimisation over micro-batches and for rollouts.
 
     Gradients of several backward passes add up until the step. Under stage 3 the policy is partitioned while it is
-    loaded, and gathered once for everything that a rollout batch needs without gradient. The module's ``max_grad_norm``
-    is DeepSpeed's ``gradient_clipping``. It also runs on CPUs, over gloo.
+    loaded, and gathered once for everything that a rollout batch needs without gradient. It also runs on CPUs, over
+    gloo.
 
     Args:
-        stage: 1 shards the optimiser's states, 2 gradients too, 3 weights too.
+        stage: 2 shards gradients and the optimiser's states, 3 weights too.
         offload_optimizer: keep the optimiser's states in main memory, and step there.
         offload_parameters: keep shards of weights in main memory; stage 3 only.
         trust_shards: open checkpoints, whose shards are pickles and can run code: for those of your own runs.
@@ -39,7 +39,7 @@ class ZeROStrategy(Parallelism, DeepSpeedStrategy):
 
     def __init__(
         self,
-        stage: Literal[1, 2, 3] = 2,
+        stage: Literal[2, 3] = 2,
         offload_optimizer: bool = False,
         offload_parameters: bool = False,
         trust_shards: bool = False,
@@ -51,8 +51,6 @@ class ZeROStrategy(Parallelism, DeepSpeedStrategy):
             offload_optimizer=offload_optimizer,
             offload_parameters=offload_parameters,
             process_group_backend=process_group_backend,
-            # Stage 1 reduces all gradients at the step.
-            overlap_comm=stage > 1,
             **kwargs,
         )
         assert isinstance(self.config, dict)
@@ -94,10 +92,9 @@ class ZeROStrategy(Parallelism, DeepSpeedStrategy):
     # --- model and steps ---
 
     def setup(self, trainer: Any) -> None:
-        """Wrap the module into an engine that clips as the module says, and skips steps that are no numbers."""
+        """Wrap the module into an engine that skips steps that are no numbers, in bfloat16 too."""
         self._init_config_if_needed()
         assert isinstance(self.config, dict)
-        self.config["gradient_clipping"] = getattr(trainer.lightning_module, "max_grad_norm", 0.0)
         if self.config.get("bf16", {}).get("enabled"):
             self.config["bf16"]["check_grad_overflow"] = True
         super().setup(trainer)
@@ -150,6 +147,7 @@ class ZeROStrategy(Parallelism, DeepSpeedStrategy):
     def update(self, optimizer: LightningOptimizer, parameters: list[nn.Parameter], max_grad_norm: float) -> Tensor:
         """Let the engine reduce, check, clip and step."""
         moves = self._has_gradients
+        self.deepspeed_engine.optimizer.clip_grad = max_grad_norm
         optimizer.step()
         norm = self.deepspeed_engine.get_global_grad_norm() if moves else 0.0
         return torch.as_tensor(norm, device=self.root_device)
