@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
 import thinkseg
+from lightning_modules.weights import read_weights
 from tests.lightning_modules.ranks import run_on_ranks, write_model
 
 pytestmark = pytest.mark.slow
@@ -26,14 +27,14 @@ def toy(tmp_path_factory) -> Path:
     return folder
 
 
-def words(stage: str, trainer: str, toy: Path, run: Path) -> list[str]:
+def words(stage: str, trainer: str, toy: Path, run: Path, steps: int = 2) -> list[str]:
     """The command line of one stage of Veason-R1 under one trainer configuration, small enough for a CPU."""
     dataset = "--data.train.dataset.root" if stage == "sft" else "--data.train.root"
     small = {
         "--trainer.accelerator": "cpu",
         "--trainer.devices": "2",
         "--trainer.default_root_dir": str(run),
-        "--trainer.max_steps": "2",
+        "--trainer.max_steps": str(steps),
         "--trainer.val_check_interval": "2",
         "--trainer.limit_val_batches": "1",
         "--trainer.num_sanity_val_steps": "0",
@@ -62,3 +63,22 @@ def test_runs(toy, tmp_path, trainer, stage):
     after = exported.state_dict()
     assert all(after[name].shape == weight.shape for name, weight in before.items())
     assert any(not torch.equal(weight, after[name].to(weight)) for name, weight in before.items())
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_goes_on(toy, tmp_path, trainer):
+    """Two steps and two more are four, by ``--ckpt_path last``, across an epoch's end."""
+    last = ["--ckpt_path", "last"]
+    if "deepspeed" in trainer:
+        last += ["--trainer.strategy.trust_shards", "true"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run_on_ranks(thinkseg.main, words("grpo", trainer, toy, whole, 4))
+    for steps in (2, 4):
+        run_on_ranks(thinkseg.main, [*words("grpo", trainer, toy, parts, steps), *last])
+    names = sorted(path.name for path in (parts / "checkpoints").iterdir())
+    assert names == ["best.ckpt", "step-00000002.ckpt", "step-00000004.ckpt"]
+    ends = [read_weights(run / "checkpoints" / names[-1], trust_shards=True) for run in (whole, parts)]
+    assert ends[0].step == ends[1].step == 4
+    assert ends[0].state.keys() == ends[1].state.keys()
+    for name, value in ends[0].state.items():
+        assert torch.equal(ends[1].state[name], value), name
