@@ -139,27 +139,25 @@ class Recorder(Callback):
         self.policies = iter(policies)
         self.gradients: list[Weights] = []
         self.metrics: list[dict[str, float]] = []
-        self.losses: list[float] = []
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         load(module.reasoner.model, next(self.policies))
 
     def on_before_optimizer_step(self, trainer, module, optimizer):
         if self.gradients:
-            self._keep_loss(trainer)
+            self._keep_metrics(trainer)
         self.gradients.append(gradients(module.reasoner.model))
-        self.metrics.append({name: float(value) for name, value in trainer.callback_metrics.items()})
         if len(self.gradients) < module.num_iterations:
             load(module.reasoner.model, next(self.policies))  # the learning rate is 0: the next step starts here
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        self._keep_loss(trainer)
+        self._keep_metrics(trainer)
         rewards = torch.cat([scores.total for scores in outputs["scores"]])
         self.advantages = group_advantages(rewards, module.num_generations, module.scale_rewards)
 
-    def _keep_loss(self, trainer: Trainer) -> None:
-        # It is logged after the optimiser's step, the other numbers before.
-        self.losses.append(float(trainer.callback_metrics["loss"]))
+    def _keep_metrics(self, trainer: Trainer) -> None:
+        # They are logged after the optimiser's step.
+        self.metrics.append({name: float(value) for name, value in trainer.callback_metrics.items()})
 
 
 def train(
@@ -203,5 +201,5 @@ def train(
         enable_model_summary=False,
     )
     trainer.fit(module, DataLoader(problem.samples, batch_size=len(problem.samples), collate_fn=list))
-    parts = zip(recorder.losses, recorder.gradients, recorder.metrics, strict=True)
-    return [Step(loss, gradient, recorder.advantages, metrics) for loss, gradient, metrics in parts]
+    parts = zip(recorder.gradients, recorder.metrics, strict=True)
+    return [Step(metrics["loss"], gradient, recorder.advantages, metrics) for gradient, metrics in parts]

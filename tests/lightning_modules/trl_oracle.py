@@ -7,14 +7,12 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig
 from torchvision.transforms.v2.functional import to_pil_image
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 from dialogues.chat import Chat, Frame
 from dialogues.episode import Completion
-from models.reasoners import LoRA
 from tests.lightning_modules.replay import DEFAULTS, Problem, Score, Step, Weights, gradients, load
 
 
@@ -52,7 +50,7 @@ class Oracle:
                 **settings,
             ),
             train_dataset=_dataset(problem),
-            peft_config=_peft_config(reasoner.lora),
+            peft_config=reasoner.lora and reasoner.lora.config(),
         )
         load(self.trainer.model.train(), problem.policies[0])
         self.trainer.current_gradient_accumulation_steps = accumulation
@@ -105,12 +103,6 @@ def _messages(chat: Chat) -> list[dict[str, Any]]:
         }
         for message in chat.messages
     ]
-
-
-def _peft_config(lora: LoRA | None) -> LoraConfig | None:
-    if lora is None:
-        return None
-    return LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=lora.target_modules)
 
 
 def _reward(name: str, score: Score) -> Callable[..., list[float | None]]:
