@@ -76,8 +76,10 @@ def micro_batch_loss(report: Report, case: dict[str, Any]) -> None:
     logits = _floats(case["logits"]).requires_grad_()
     responses = torch.tensor(case["responses"])
     reasoner = QwenVL("none")
-    reasoner.model = SimpleNamespace(lm_head=torch.nn.Identity())
-    scores = reasoner._score(logits.flatten(0, 1), responses.flatten(), case["temperature"])
+    # A head of ones and zeros: the hidden states are the logits.
+    reasoner.model = SimpleNamespace(lm_head=SimpleNamespace(weight=torch.eye(logits.shape[-1])))
+    every = torch.arange(responses.numel())
+    scores = reasoner._score(every, responses.flatten(), case["temperature"], logits)
     logprobs, entropy = (score.view_as(responses) for score in scores)
     old, ref, advantages = (_floats(case[name]) for name in ("old_log_prob", "ref_log_prob", "advantages"))
     mask = torch.tensor(case["mask"], dtype=torch.bool)

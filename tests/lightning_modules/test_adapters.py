@@ -157,7 +157,9 @@ def test_merged_weights_are_rounded_once(stages, tmp_path):
     for dtype in ("float32", "bfloat16"):
         reasoner.save_pretrained(tmp_path / dtype, dtype)
     reasoner.save_pretrained(tmp_path / "as trained")
-    wide, narrow, same = (QwenVL(str(tmp_path / name), "float32") for name in ("float32", "bfloat16", "as trained"))
+    wide, narrow, same = (
+        QwenVL(str(tmp_path / name), dtype="float32") for name in ("float32", "bfloat16", "as trained")
+    )
     for opened in (wide, narrow, same):
         opened.configure()
     for name, value in wide.state_dict().items():
