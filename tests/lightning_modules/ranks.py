@@ -56,6 +56,7 @@ class Case:
     reasoner: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     trainer: dict[str, Any] = field(default_factory=dict)
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
     #: where the state after two steps is saved to, and what is gone on from
     save: str | None = None
     checkpoint: str | None = None
@@ -217,6 +218,7 @@ def train(case: Case, folder: Path, rank: int = 0, world_size: int = 1) -> Outco
         accelerator="cpu",
         devices=world_size,
         strategy=STRATEGIES[case.strategy]() if case.strategy else "auto",
+        precision=case.precision,
         max_steps=case.steps * case.options.get("num_iterations", 1),
         callbacks=[watch, *case.trainer.get("callbacks", [])],
         logger=False,

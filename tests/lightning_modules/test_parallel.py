@@ -80,10 +80,13 @@ def test_adapters_are_trained_in_shards(folder, strategy):
     expect_equal(train_on_ranks(replace(case, strategy=strategy), folder), train(case, folder))
 
 
-@pytest.mark.parametrize("strategy", [None, *SHARDED])
-def test_what_is_no_number_moves_nothing_on_any_rank(folder, strategy):
+@pytest.mark.parametrize(
+    ("strategy", "precision"),
+    [*((strategy, "32-true") for strategy in (None, *SHARDED)), ("zero2", "bf16-mixed"), ("zero3", "bf16-mixed")],
+)
+def test_what_is_no_number_moves_nothing_on_any_rank(folder, strategy, precision):
     poison = {1: "loss", 3: "gradient", 5: "reward", 7: "logits"}
-    case = Case("grpo", strategy, steps=9, poison=poison, options={"micro_batch_size": 3})
+    case = Case("grpo", strategy, steps=9, poison=poison, options={"micro_batch_size": 3}, precision=precision)
     for rank in train_on_ranks(case, folder) if strategy else [train(case, folder)]:
         assert rank.weights.keys() == set(range(9))
         for step in range(1, 9):
