@@ -2,10 +2,12 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 from torchmetrics import Metric
 
 from evaluation.functional import boundary_accuracy, region_similarity, robustness
@@ -112,7 +114,7 @@ class VideoMetrics(Metric):
         row = self._rows.index(self.protocol.row(group))
         scores = (*self.protocol.score(pred, target, foreground), math.nan if reward is None else reward)
         values = torch.tensor(scores, dtype=torch.float64, device=self.sums.device)
-        self.sums[row] += values.nan_to_num(0.0)
+        self.sums[row] += values.masked_fill(values.isnan(), 0.0)
         self.counts[row] += ~values.isnan()
 
     def compute(self) -> dict[str, Row]:
@@ -125,6 +127,10 @@ class VideoMetrics(Metric):
         table["overall"] = self.protocol.overall(given) if given else empty
         rewarded = bool(self.counts[:, -1].any())
         return {name: self._present(row, rewarded) for name, row in table.items()}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ()) -> Module:
+        # Some strategies cast the module around it to the dtype of its weights; a sum over a benchmark stays float64.
+        return super()._apply(lambda state: fn(state).to(state.dtype), exclude_state)
 
     @property
     def _rows(self) -> tuple[str, ...]:

@@ -81,6 +81,24 @@ def test_empty():
     assert all(math.isnan(value) for value in table["overall"].values())
 
 
+@pytest.mark.parametrize("cast", [lambda module: module.to(torch.bfloat16), lambda module: module.half()])
+def test_sums_stay_exact_in_a_module_that_is_cast(cast):
+    metric = VideoMetrics(MeViSProtocol())
+    module = cast(torch.nn.ModuleList([metric, torch.nn.Linear(1, 1)]))
+    assert module[1].weight.dtype != torch.float32
+    for _ in range(2):
+        assert metric.sums.dtype == metric.counts.dtype == torch.float64
+        metric.reset()
+
+
+def test_a_reward_that_is_no_number_is_seen():
+    metric = VideoMetrics(MeViSProtocol())
+    mask = torch.ones(1, 2, 2, dtype=torch.bool)
+    for reward in (1.0, math.inf):
+        metric.update(mask, mask, reward=reward)
+    assert metric.compute()["overall"]["reward"] == math.inf
+
+
 def test_reset():
     metrics = measured(ReVOSProtocol(), PERFECT)
     metrics.reset()

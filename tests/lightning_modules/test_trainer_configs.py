@@ -22,9 +22,31 @@ TRAINERS = ["ddp", "fsdp", "deepspeed_zero2", "deepspeed_zero3", "deepspeed_zero
 def toy(tmp_path_factory) -> Path:
     """A folder with a toy benchmark and a random reasoner."""
     folder = tmp_path_factory.mktemp("toy")
-    thinkseg.main(["data", "shapes", "--root", str(folder / "shapes"), "--videos", "4", "--preset", "easy"])
+    thinkseg.main(
+        ["data", "shapes", "--root", str(folder / "shapes"), "--videos", "4", "--valid_videos", "3", "--preset", "easy"]
+    )
     write_model(folder / "hf")
     return folder
+
+
+def evaluation(trainer: str, toy: Path, run: Path, devices: int = 2) -> list[str]:
+    """The command line of a test under one trainer configuration, of three videos."""
+    small = {
+        "--trainer.accelerator": "cpu",
+        "--trainer.devices": str(devices),
+        "--trainer.precision": "32-true",
+        "--trainer.default_root_dir": str(run),
+        "--trainer.enable_progress_bar": "false",
+        "--model.reasoner.pretrained": str(toy / "hf"),
+        "--model.reasoner.dtype": "float32",
+        "--model.dialogue.size": "112",
+        "--model.segmenter": "StillSegmenter",
+        "--model.max_completion_length": "8",
+        "--data.num_workers": "0",
+        "--data.test.root": str(toy / "shapes"),
+    }
+    files = ["-c", str(CONFIGS / "trainer" / f"{trainer}.yaml"), "-c", str(CONFIGS / "veason_r1" / "eval.yaml")]
+    return ["test", *files, *(word for pair in small.items() for word in pair)]
 
 
 def words(stage: str, trainer: str, toy: Path, run: Path, steps: int = 2) -> list[str]:
@@ -82,3 +104,13 @@ def test_goes_on(toy, tmp_path, trainer):
     assert ends[0].state.keys() == ends[1].state.keys()
     for name, value in ends[0].state.items():
         assert torch.equal(ends[1].state[name], value), name
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_measures_what_one_process_does(toy, tmp_path, trainer):
+    """To the last digit, although an odd number of samples makes two ranks repeat one."""
+    thinkseg.main(evaluation("one_gpu", toy, tmp_path / "one", devices=1))
+    run_on_ranks(thinkseg.main, evaluation(trainer, toy, tmp_path / "two"))
+    one, two = ((tmp_path / run / "test.json").read_text() for run in ("one", "two"))
+    assert one == two
+    assert json.loads(one)["overall"]["J"] > 0
