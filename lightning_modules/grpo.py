@@ -93,8 +93,9 @@ class GRPOModule(TrainingModule):
                 with self.reasoner.reference() if self.loss.beta else nullcontext():
                     reference = self._fixed(episodes, chunks) if self.loss.beta else None
         ranks = self._gather(self._numbers(episodes, scores))
-        self._log_rollout(_joined(ranks))
-        experience = Experience(episodes, *self._lessons(ranks, episodes), old, reference)
+        everyone = _joined(ranks)
+        self._log_rollout(everyone)
+        experience = Experience(episodes, *self._lessons(ranks, episodes), self._normalizers(everyone), old, reference)
         with self._phase("update"):
             for _ in range(self.num_iterations):
                 self._update(experience, chunks)
@@ -128,19 +129,21 @@ class GRPOModule(TrainingModule):
         ).split([len(rank) for rank in rewards])[self.global_rank]
         # What was drawn from logits that are no numbers teaches nothing: the step is skipped.
         drawn = torch.tensor([episode.last.completion.drawn_from_numbers for episode in episodes])
-        counted = ~rewards[self.global_rank].isnan()
-        if self.mask_truncated_completions:
-            counted &= ranks[self.global_rank]["finished"].bool()
+        counted = self._counted(ranks[self.global_rank])
         return advantages.masked_fill(~drawn.bool(), torch.nan).to(self.device), counted.to(self.device)
+
+    def _counted(self, numbers: dict[str, Tensor]) -> Tensor:
+        """Return whose tokens count, ``bool (B,)``."""
+        counted = ~numbers["reward"].isnan()
+        return counted & numbers["finished"].bool() if self.mask_truncated_completions else counted
+
+    def _normalizers(self, numbers: dict[str, Tensor]) -> Normalizers:
+        """Return the counts of the whole batch, from the numbers of all ranks."""
+        tokens = numbers["length"].double() * self._counted(numbers)
+        return Normalizers(float(tokens.sum()), float(len(tokens)), self.trainer.world_size)
 
     def _update(self, experience: "Experience", chunks: Sequence[slice]) -> None:
         """Take one step."""
-        lengths = [len(episode.last.completion.token_ids) for episode in experience.episodes]
-        normalizers = Normalizers(
-            num_tokens=self._global_sum(float((torch.tensor(lengths, device=self.device) * experience.counted).sum())),
-            num_sequences=self._global_sum(len(lengths)),
-            num_ranks=self.trainer.world_size,
-        )
         metrics: dict[str, Tensor] = {}
 
         def share(number: int, chunk: slice) -> Tensor:
@@ -153,7 +156,7 @@ class GRPOModule(TrainingModule):
                 ref_logprobs=experience.reference[number] if experience.reference else None,
                 entropy=output.entropy if self.loss.entropy_coef else output.entropy.detach(),
             )
-            outputs = self.loss(inputs, normalizers)
+            outputs = self.loss(inputs, experience.normalizers)
             for name, value in outputs.metrics.items():
                 metrics[name] = metrics.get(name, 0.0) + value
             return outputs.loss
@@ -190,6 +193,7 @@ class Experience:
         episodes: B of them.
         advantages: ``float64 (B,)``.
         counted: ``bool (B,)``, whose tokens count.
+        normalizers: counts of the batch over all ranks.
         old: log-probabilities under the policy that answered, ``float32 (b, L)`` per micro-batch; None if it learns
             from them once only, and so is that policy itself.
         reference: the same under the reference policy; None if the loss does not refer to it.
@@ -198,6 +202,7 @@ class Experience:
     episodes: Sequence[Episode]
     advantages: Tensor
     counted: Tensor
+    normalizers: Normalizers
     old: list[Tensor] | None
     reference: list[Tensor] | None
 
