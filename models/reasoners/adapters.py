@@ -141,6 +141,10 @@ def copy(model: Any, dtype: torch.dtype) -> Any:
 def save(model: PeftModel, folder: Path, dtype: torch.dtype) -> None:
     """Write the trained adapters and their configuration, without the weights they are put on."""
     weights = {name: value.to(dtype) for name, value in model.state_dict().items() if f".{TRAINED}." in name}
+    config = model.peft_config[TRAINED]
+    for name, value in vars(config).items():
+        if isinstance(value, set):  # the order of a set of names is another in every process
+            setattr(config, name, sorted(value))
     model.save_pretrained(str(folder), selected_adapters=[TRAINED], state_dict=weights)
 
 

@@ -147,6 +147,9 @@ def test_adapters_alone_are_the_policy_of_the_merged_folder(stages, tmp_path):
     reasoner.save_pretrained(tmp_path, adapters_only=True)
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         assert (tmp_path / name).read_bytes() == (stages / "adapters" / name).read_bytes()
+    targets = json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"]
+    assert len(targets) > 2
+    assert targets == sorted(targets)
 
 
 def test_merged_weights_are_rounded_once(stages, tmp_path):
