@@ -13,7 +13,7 @@ export HF_HUB_OFFLINE ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-PACKAGES := datamodules dialogues evaluation lightning_modules models rewards
+PACKAGES := commands datamodules dialogues evaluation lightning_modules models rewards
 CODE := thinkseg.py torchvision_shim.py $(PACKAGES)
 TORCH := $(shell sed -n 's/^torch==//p' constraints/cpu.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu

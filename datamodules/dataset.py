@@ -31,8 +31,9 @@ class VideoRecord:
         expression_id: name of the expression, unique within its video.
         expression: the sentence, in its original case.
         frame_names: every frame of the video, sorted.
-        group: ``referring``, ``reasoning`` or ``absent``, or None where the dataset does not tell.
+        group: name of the group in which the benchmark reports it, or None where it has none.
         annotation: what the dataset needs to find the masks; None where they are hidden.
+        scored: positions of the frames that are measured, in order; None is all of them.
     """
 
     video_id: str
@@ -41,6 +42,7 @@ class VideoRecord:
     frame_names: tuple[str, ...]
     group: str | None = None
     annotation: Any = None
+    scored: tuple[int, ...] | None = None
 
     @property
     def key(self) -> str:
@@ -116,6 +118,10 @@ class VideoDataset(Dataset[VideoSample | None], ABC):
         """Return the reader of the union of every annotated object of the video, or None if it is unknown."""
         return None
 
+    def void(self, record: VideoRecord) -> UnionReader | None:
+        """Return the reader of the pixels that do not count, or None if all do."""
+        return None
+
     def frames(self, record: VideoRecord) -> FrameReader:
         """Return the reader of all frames of the video.
 
@@ -180,10 +186,11 @@ class VideoDataset(Dataset[VideoSample | None], ABC):
         frames = self.frames(record)
         if not len(frames):
             raise BadSampleError(f"{record.key!r}: expected at least one frame, but got an empty video", "empty video")
-        masks, foreground = self.masks(record), self.foreground(record)
+        masks, foreground, void = self.masks(record), self.foreground(record), self.void(record)
         times = self.times(record, masks, np.random.default_rng((self.seed, epoch, index)))
         masks = None if masks is None else masks.select(times)
         foreground = None if foreground is None else foreground.select(times)
+        void = None if void is None else void.select(times)
         sample = VideoSample(
             video_id=record.video_id,
             expression_id=record.expression_id,
@@ -192,10 +199,12 @@ class VideoDataset(Dataset[VideoSample | None], ABC):
             frames=LazyStack(frames, len(frames)).select(times),
             masks=None if masks is None else LazyStack(masks, len(times), dim=1),
             foreground=None if foreground is None else LazyStack(foreground, len(times)),
+            void=None if void is None else LazyStack(void, len(times)),
+            scored=None if record.scored is None else [i for i, time in enumerate(times) if time in record.scored],
             meta=self.meta(record),
         )
         if self.on_bad_sample == "skip":
-            _find_defects(sample.frames, masks, foreground)
+            _find_defects(sample.frames, masks, foreground, void)
         return sample
 
     def leave_out(self, error: BadSampleError) -> None:
@@ -236,9 +245,9 @@ def _hidden(record: VideoRecord) -> NoReturn:
     )
 
 
-def _find_defects(frames: LazyStack, masks: MaskReader | None, foreground: UnionReader | None) -> None:
+def _find_defects(frames: LazyStack, masks: MaskReader | None, *unions: UnionReader | None) -> None:
     for time in range(len(frames)):
         frames.at(time)
-    for reader in (masks, None if foreground is None else foreground.masks):
+    for reader in (masks, *(None if union is None else union.masks for union in unions)):
         if reader is not None:
             reader.verify()

@@ -210,6 +210,10 @@ class MaskReader:
         tracks = [[track[time] for time in times] for track in self._tracks]
         return MaskReader(tracks, self.size, len(times), self.record)
 
+    def cells(self, number: int) -> Sequence[RLE | Picture | None]:
+        """Return the masks of one object as they are stored."""
+        return self._tracks[number]
+
     def areas(self) -> list[int]:
         """Return the area of the union of all objects at each time, in pixels; RLEs are not decoded to pixels.
 

@@ -77,7 +77,9 @@ class VideoSample:
         frames: ``uint8 (3, H, W)`` RGB per time.
         masks: ``bool (N, H, W)`` per time, one plane per annotated object, or None where the annotation is hidden.
         foreground: ``bool (H, W)`` per time, the union of every annotated object of the video, or None if unknown.
-        meta: facts a protocol or a picture needs: ``group`` (``referring``, ``reasoning``, ``absent`` or absent),
+        void: ``bool (H, W)`` per time, pixels that do not count, or None if all do.
+        scored: times that are measured, in order; None is all of them.
+        meta: facts a protocol or a picture needs: ``group`` (in which the benchmark reports it, or absent),
             ``frame_names`` (of the whole video, by ``frame_ids``), ``dataset``, ``conversations``.
 
     Time indices count ``frames``; ``frame_ids`` maps them to the video.
@@ -90,6 +92,8 @@ class VideoSample:
     frames: LazyStack
     masks: LazyStack | None = None
     foreground: LazyStack | None = None
+    void: LazyStack | None = None
+    scored: list[int] | None = None
     meta: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -129,6 +133,8 @@ class VideoSample:
             frames=self.frames.select(index),
             masks=None if self.masks is None else self.masks.select(index),
             foreground=None if self.foreground is None else self.foreground.select(index),
+            void=None if self.void is None else self.void.select(index),
+            scored=None if self.scored is None else [i for i, time in enumerate(index) if time in self.scored],
             meta=self.meta,
         )
 

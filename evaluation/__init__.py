@@ -1,7 +1,8 @@
 """The numbers people publish."""
 
 import torchvision_shim  # noqa: F401
-from evaluation.metrics import BenchmarkProtocol, VideoMetrics
-from evaluation.protocols import MeViSProtocol, ReVOSProtocol
+from evaluation.cases import Prediction, Truth
+from evaluation.protocols import BenchmarkProtocol, MeViSProtocol, ReVOSProtocol
+from evaluation.video_metrics import VideoMetrics
 
-__all__ = ["BenchmarkProtocol", "MeViSProtocol", "ReVOSProtocol", "VideoMetrics"]
+__all__ = ["BenchmarkProtocol", "MeViSProtocol", "Prediction", "ReVOSProtocol", "Truth", "VideoMetrics"]

@@ -9,8 +9,10 @@ from lightning.pytorch import LightningModule
 from datamodules.structures import VideoSample
 from dialogues.base import Dialogue
 from dialogues.episode import Episode
-from evaluation.metrics import VideoMetrics
+from evaluation.cases import Prediction, Truth
+from evaluation.functional import BitMasks
 from evaluation.protocols import BenchmarkProtocol, ReVOSProtocol
+from evaluation.video_metrics import VideoMetrics
 from lightning_modules.parallelism import Parallelism
 from lightning_modules.rollout import rollout
 from models.frame_samplers import FrameSampler, UniformFrames
@@ -141,9 +143,16 @@ class SegmentationModule(LightningModule):
 
     def _measure(self, episode: Episode, scores: Scores) -> None:
         sample = episode.sample
-        foreground = None if sample.foreground is None else sample.foreground.stack()
         reward = float(scores.total[0]) if self.rewards.rewards else None
-        self.metrics.update(episode.prediction, sample.target(), foreground, sample.meta.get("group"), reward)
+        times = list(range(sample.num_frames)) if sample.scored is None else sample.scored
+        assert sample.masks is not None
+        objects = [BitMasks.of(each) for each in sample.masks.stack(times)]
+        foreground, void = (
+            None if stack is None else BitMasks.of(stack.stack(times)) for stack in (sample.foreground, sample.void)
+        )
+        shape = (len(times), *sample.size)
+        prediction = Prediction(shape, [BitMasks.of(episode.prediction[times])])
+        self.metrics.update(prediction, Truth(shape, objects, foreground, void), sample.meta.get("group"), reward)
 
     def _report(self, stage: str) -> None:
         self.results = self.metrics.compute()

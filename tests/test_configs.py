@@ -9,6 +9,8 @@ import yaml
 from jsonargparse import ArgumentParser
 
 import thinkseg
+from commands.data import data_parser
+from commands.model import model_parser
 from dialogues import VeasonR1
 from models.segmenters.base import Segmenter
 
@@ -44,11 +46,11 @@ def test_parses(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = yaml.safe_load(config.read_text())
     base = config.with_name("base.yaml")
     if config.name == "model.yaml":
-        thinkseg.model_parser().parse_args(["--config", str(config), "--out", "folder"])
+        model_parser().parse_args(["--config", str(config), "--out", "folder"])
     elif config.name == "prompts.yaml":
         VeasonR1(prompts=config)
     elif config.parent.name == "data":
-        parsed = thinkseg.data_parser().parse_args(["check", "--dataset", str(config)])
+        parsed = data_parser().parse_args(["check", "--dataset", str(config)])
         assert parsed.check.dataset.init_args.root == given["init_args"]["root"]
     elif isinstance(given, list):  # callbacks, which trainer files name
         assert f"callbacks: {config.name}" in ENGINE.read_text()

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("datamodules", "dialogues", "evaluation", "lightning_modules", "models", "rewards")
-FOLDERS = (*PACKAGES, "tests", "benchmarks")
+FOLDERS = (*PACKAGES, "commands", "tests", "benchmarks")
 FILES = sorted([*ROOT.glob("*.py"), *(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py"))])
 TEXTS = [*FILES, *(file for ending in ("md", "yaml", "cfg", "toml", "cff") for file in ROOT.glob(f"*.{ending}"))]
 TEXTS += sorted((ROOT / "configs").rglob("*.yaml"))

@@ -1,12 +1,12 @@
-"""How benchmarks average."""
+"""ReVOS."""
 
 import math
 
 from torch import Tensor
 
-from evaluation.metrics import BenchmarkProtocol, Row, VideoScores
-
-__all__ = ["BenchmarkProtocol", "MeViSProtocol", "ReVOSProtocol"]
+from evaluation.cases import Prediction, Truth
+from evaluation.functional import robustness
+from evaluation.protocols.base import BenchmarkProtocol, Missing, Row, VideoScores, mean
 
 
 class ReVOSProtocol(BenchmarkProtocol):
@@ -19,7 +19,11 @@ class ReVOSProtocol(BenchmarkProtocol):
             percentages rounded to two decimals before they are averaged.
     """
 
+    datasets = ("ReVOS",)
     groups = ("referring", "reasoning", "absent")
+    measures = ("J", "F", "R")
+    columns = {"J": "J", "F": "F", "JF": "J&F", "R": "R"}
+    tool = Missing("zero", "zero", "zero expression")
 
     def row(self, group: str | None) -> str:
         """Return the group itself."""
@@ -33,26 +37,20 @@ class ReVOSProtocol(BenchmarkProtocol):
     def overall(self, rows: dict[str, Row]) -> Row:
         """Return the mean of the rows ``referring`` and ``reasoning``, or the one of them that has expressions."""
         kinds = [rows[name] for name in ("referring", "reasoning") if name in rows]
-        return {name: _mean([row[name] for row in kinds]) for name in next(iter(rows.values()))}
+        return {name: mean([row[name] for row in kinds]) for name in next(iter(rows.values()))}
 
-    def score(self, pred: Tensor, target: Tensor, foreground: Tensor | None) -> VideoScores:
+    def per_frame(self, prediction: Prediction, truth: Truth) -> dict[str, Tensor]:
+        """Return J, F and, with a foreground, R."""
+        frames = super().per_frame(prediction, truth)
+        if truth.foreground is not None:
+            frames["R"] = robustness(prediction.mask, truth.target, truth.foreground, self.official)
+        return frames
+
+    def score(self, prediction: Prediction, truth: Truth, group: str | None = None) -> list[VideoScores]:
         """Return the means over frames of J, F and R; see `BenchmarkProtocol.score`."""
-        scores = super().score(pred, target, foreground)
-        return VideoScores(*(round(100 * score, 2) / 100 for score in scores)) if self.official else scores
-
-
-class MeViSProtocol(BenchmarkProtocol):
-    """MeViS (arXiv 2308.08544): the plain mean over expressions; whatever groups they are in."""
-
-    def row(self, group: str | None) -> str:
-        """Return ``overall``."""
-        return "overall"
-
-    def overall(self, rows: dict[str, Row]) -> Row:
-        """Return the only row."""
-        return rows["overall"]
-
-
-def _mean(values: list[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return sum(known) / len(known) if known else math.nan
+        scores = super().score(prediction, truth, group)
+        for each in scores:
+            each.row.setdefault("R", math.nan)
+            if self.official:
+                each.row.update({name: round(100 * value, 2) / 100 for name, value in each.row.items()})
+        return scores

@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from evaluation.functional.bitmasks import BitMasks, Masks
+
 Mask = NDArray[np.uint8]  # 0 and 1, because OpenCV knows no bool
 Bits = NDArray[np.uint64]
-Masks = Tensor | NDArray[Any]
 
 _NEIGHBOURS = np.ones((2, 2), np.uint8)
 
@@ -140,6 +141,8 @@ def robustness(pred: Masks, target: Masks, foreground: Masks, official: bool = F
 
 
 def _array(name: str, mask: Masks, kinds: tuple[str, ...] = ("bool",)) -> NDArray[Any]:
+    if not isinstance(mask, Tensor | np.ndarray):
+        mask = BitMasks.of(mask).dense()
     array = mask.detach().cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
     if array.dtype.name not in kinds or array.ndim != 3:
         raise ValueError(

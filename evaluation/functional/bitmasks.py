@@ -1,0 +1,105 @@
+"""Masks of many frames as bits."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datamodules.masks import RLE, rle_counts, rle_size
+
+
+class BitMasks:
+    """Masks of T frames, 64 pixels of a column to a word, so that operations on sets touch few bytes.
+
+    Args:
+        words: ``uint64 (T, W, ceil(H / 64))``; bit k of word j of a column is row ``64 * j + k``, and 0 below the last.
+        height: number of rows, H.
+    """
+
+    def __init__(self, words: NDArray[np.uint64], height: int) -> None:
+        self.words = words
+        self.height = height
+
+    @classmethod
+    def of(cls, masks: "Masks", size: tuple[int, int] | None = None) -> "BitMasks":
+        """Return masks of any kind as bits; what is bits already is returned as it is.
+
+        Args:
+            masks: ``bool (T, H, W)`` of torch or numpy, or an RLE or None (an empty mask) for each of T frames.
+            size: H and W, where no RLE says it.
+
+        Raises:
+            ValueError: if the masks are not bool, not (T, H, W), of several sizes, or a malformed RLE.
+        """
+        if isinstance(masks, BitMasks):
+            return masks
+        if isinstance(masks, Tensor | np.ndarray):
+            return cls._from_dense(masks)
+        return cls._from_rles(masks, size)
+
+    @classmethod
+    def empty(cls, shape: tuple[int, int, int]) -> "BitMasks":
+        """Return empty masks of a shape (T, H, W)."""
+        time, height, width = shape
+        return cls(np.zeros((time, width, -(-height // 64)), np.uint64), height)
+
+    @classmethod
+    def _from_dense(cls, masks: Tensor | NDArray[Any]) -> "BitMasks":
+        array = masks.detach().cpu().numpy() if isinstance(masks, Tensor) else masks
+        if array.dtype != bool or array.ndim != 3:
+            raise ValueError(f"Expected masks to be bool (T, H, W), but got {array.dtype.name} {array.shape}")
+        bits = cls.empty(array.shape)
+        packed = np.packbits(array.transpose(0, 2, 1), axis=2, bitorder="little")
+        bits.words.view(np.uint8)[:, :, : packed.shape[2]] = packed
+        return bits
+
+    @classmethod
+    def _from_rles(cls, rles: Sequence[RLE | None], size: tuple[int, int] | None) -> "BitMasks":
+        sizes = {rle_size(rle) for rle in rles if rle is not None} | ({size} if size else set())
+        if len(sizes) != 1:
+            raise ValueError(f"Expected masks of one size, but got {sorted(sizes) or 'no mask that says it'}")
+        ((height, width),) = sizes
+        dense = np.zeros((len(rles), height, width), bool)
+        for plane, rle in zip(dense, rles, strict=True):
+            if rle is not None:
+                runs = rle_counts(rle)
+                plane[:] = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
+        return cls._from_dense(dense)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Frames, height and width."""
+        return len(self.words), self.height, self.words.shape[1]
+
+    def __or__(self, other: "BitMasks") -> "BitMasks":
+        """Return the union."""
+        return BitMasks(self.words | other.words, self.height)
+
+    def __and__(self, other: "BitMasks") -> "BitMasks":
+        """Return the intersection."""
+        return BitMasks(self.words & other.words, self.height)
+
+    def __sub__(self, other: "BitMasks") -> "BitMasks":
+        """Return the pixels of this that are not in the other."""
+        return BitMasks(self.words & ~other.words, self.height)
+
+    def select(self, times: Sequence[int]) -> "BitMasks":
+        """Return the masks of some frames, in that order."""
+        return BitMasks(self.words[list(times)], self.height)
+
+    def areas(self) -> NDArray[np.int64]:
+        """Return the number of pixels per frame, ``int64 (T,)``."""
+        areas: NDArray[np.int64] = np.bitwise_count(self.words).sum(axis=(1, 2), dtype=np.int64)
+        return areas
+
+    def dense(self) -> Tensor:
+        """Return ``bool (T, H, W)``."""
+        bits = np.unpackbits(self.words.view(np.uint8), axis=2, bitorder="little", count=self.height)
+        return torch.from_numpy(bits.view(bool).transpose(0, 2, 1).copy())
+
+
+#: Masks of T frames: bool (T, H, W) of torch or numpy, an RLE or None per frame, or bits.
+Masks = BitMasks | Tensor | NDArray[Any] | Sequence[RLE | None]
