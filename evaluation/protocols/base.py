@@ -2,12 +2,14 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from datamodules.dataset import VideoRecord
 from evaluation.cases import Prediction, Truth
 from evaluation.functional import boundary_accuracy, region_similarity
 
@@ -84,8 +86,15 @@ class BenchmarkProtocol(ABC):
     def overall(self, rows: dict[str, Row]) -> Row:
         """Return the row ``overall`` from the means of the others; whatever measures they hold."""
 
+    def units(self, records: Sequence[VideoRecord]) -> list[tuple[VideoRecord, ...]]:
+        """Return which expressions are scored together: each for itself.
+
+        Tracks and objects of a unit are those of its expressions, in order; `score` gives one result for each.
+        """
+        return [(record,) for record in records]
+
     def score(self, prediction: Prediction, truth: Truth, group: str | None = None) -> list[VideoScores]:
-        """Return what one prediction is worth; nothing if the published tool leaves it out.
+        """Return what each expression of a unit is worth; nothing if the published tool leaves it out.
 
         Raises:
             ValueError: if the masks do not fit together, there is no frame, or no such group.

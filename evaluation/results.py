@@ -1,0 +1,56 @@
+"""What an evaluation found."""
+
+from dataclasses import dataclass, field
+
+from evaluation.protocols.base import Row
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured of one expression.
+
+    Args:
+        video_id: name of the video.
+        expression_id: name of the expression.
+        expression: the sentence.
+        group: row of the table in which it counts.
+        row: the measures.
+        per_frame: those that are means over frames, a number for each of ``frame_names``.
+        frame_names: names of the frames that were measured.
+        problems: what was missing or unusable, a sentence each.
+        counted: False where the published tool leaves the expression out.
+    """
+
+    video_id: str
+    expression_id: str
+    expression: str
+    group: str
+    row: Row
+    per_frame: dict[str, list[float]]
+    frame_names: list[str]
+    problems: list[str] = field(default_factory=list)
+    counted: bool = True
+
+    @property
+    def key(self) -> str:
+        """Name that is unique within the dataset."""
+        return f"{self.video_id}/{self.expression_id}"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Args:
+        setting: what belongs to the numbers: dataset, split, protocol, whether it is the official one, encoding …
+        columns: measures of the table -> their headings.
+        table: measures per row.
+        results: of every expression, in the order of the dataset.
+        problems: of the predictions as a whole (unknown videos, further files), a sentence each.
+    """
+
+    setting: dict[str, str]
+    columns: dict[str, str]
+    table: dict[str, Row]
+    results: list[Result]
+    problems: list[str] = field(default_factory=list)
