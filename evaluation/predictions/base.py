@@ -45,11 +45,18 @@ class Predictions(ABC):
             record: the expression.
             times: positions in ``record.frame_names`` of the frames that count.
             size: height and width of the video.
+
+        Raises:
+            BadSampleError: if a name of the dataset would leave the folder of the predictions.
         """
 
     @abstractmethod
     def surplus(self, records: Iterable[VideoRecord]) -> list[str]:
         """Return what is there that no expression asks for, or that is never read, a sentence each."""
+
+    @abstractmethod
+    def stamp(self) -> str:
+        """Return what changes when the predictions do: a digest of names, sizes and times of change."""
 
     def setting(self, encodings: Iterable[str] = ()) -> dict[str, str]:
         """Return what belongs to numbers that are measured on these masks.
@@ -60,3 +67,22 @@ class Predictions(ABC):
         names = sorted(set(encodings))
         encoding = f"mixed: {', '.join(names)}" if len(names) > 1 else "".join(names) or "unknown: every mask is empty"
         return {"predictions": str(self.path), "layout": self.layout, "encoding": encoding}
+
+
+def lost(times: Sequence[int], size: tuple[int, int], video: bool, sentence: str) -> Found:
+    """Return what there is where nothing was found.
+
+    Args:
+        times: the times that were asked for.
+        size: height and width of the video.
+        video: nothing was found for any expression of its video.
+        sentence: where it was looked for.
+    """
+    shape = (len(times), *size)
+    return Found(Prediction(shape, [], tuple(range(len(times))), "video" if video else "expression"), [sentence])
+
+
+def named(names: Sequence[str], most: int = 5) -> str:
+    """Return names as they are put into a sentence: the first few, and how many more there are."""
+    rest = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(f"`{name}`" for name in names[:most]) + rest

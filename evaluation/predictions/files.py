@@ -1,0 +1,208 @@
+"""A folder and an archive as the same thing: files below a root that are read one at a time."""
+
+import hashlib
+import os
+import stat
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+#: most bytes of one file; a mask of 8K with no compression at all has half as many
+LARGEST = 1 << 26
+#: an archive's entry above this size may not shrink to less than a hundredth: masks are compressed already
+_SUSPICIOUS, _RATIO = 1 << 22, 100
+
+
+class Files(ABC):
+    """Files below a root; names are relative, with ``/``, and the root is the empty name. Picklable.
+
+    Args:
+        path: the root.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def problems(self) -> list[str]:
+        """What is never read, a sentence each."""
+        return []
+
+    @abstractmethod
+    def files(self, folder: str) -> Collection[str]:
+        """Return the names of the files directly in a folder; none if there is no such folder."""
+
+    @abstractmethod
+    def folders(self, folder: str) -> Collection[str]:
+        """Return the names of the folders directly in a folder; none if there is no such folder."""
+
+    @abstractmethod
+    def has_folder(self, folder: str) -> bool:
+        """Return whether there is such a folder."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """Return the content of a file.
+
+        Raises:
+            OSError: if it cannot be read.
+            ValueError: if it is broken, larger than `LARGEST`, or must not be read.
+        """
+
+    @abstractmethod
+    def stamp(self) -> str:
+        """Return what changes when a file does: a digest of names, sizes and times of change."""
+
+    def walk(self, folder: str = "") -> Iterator[tuple[str, Collection[str]]]:
+        """Yield each folder below one, itself included, and the names of the files directly in it."""
+        yield folder, self.files(folder)
+        for name in sorted(self.folders(folder)):
+            yield from self.walk(join(folder, name))
+
+
+class Folder(Files):
+    """A folder on disk."""
+
+    def files(self, folder: str) -> Collection[str]:
+        """Return the names of the files directly in a folder."""
+        return {entry.name for entry in self._entries(folder) if not entry.is_dir()}
+
+    def folders(self, folder: str) -> Collection[str]:
+        """Return the names of the folders directly in a folder."""
+        return {entry.name for entry in self._entries(folder) if entry.is_dir()}
+
+    def has_folder(self, folder: str) -> bool:
+        """Return whether there is such a folder."""
+        return (self.path / folder).is_dir()
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file."""
+        with (self.path / name).open("rb") as file:
+            return _whole(file.read(LARGEST + 1))
+
+    def stamp(self) -> str:
+        """Return a digest of names, sizes and times of change; no file is opened."""
+        digest = hashlib.sha256()
+        for folder, _ in self.walk():
+            for entry in sorted(self._entries(folder), key=lambda entry: entry.name):
+                if not entry.is_dir():
+                    status = entry.stat()
+                    digest.update(f"{folder}/{entry.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
+        if not self.has_folder(folder):
+            return []
+        with os.scandir(self.path / folder) as entries:
+            return list(entries)
+
+
+class Archive(Files):
+    """A ZIP file, read without extracting it.
+
+    Entries whose names could leave a folder are passed over; links, encrypted entries and those that claim to be huge
+    are there but refuse to be read. All of them are named in ``problems``.
+
+    Raises:
+        ValueError: if it is no ZIP file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        try:
+            self._archive = zipfile.ZipFile(path)
+        except zipfile.BadZipFile as error:
+            raise ValueError(f"Expected a ZIP file in `{path}`, but got: {error}") from error
+        self._files: dict[str, set[str]] = defaultdict(set)
+        self._folders: dict[str, set[str]] = defaultdict(set)
+        self._refused: dict[str, str] = {}
+        self._unnamed: list[str] = []
+        for entry in self._archive.infolist():
+            self._place(entry)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Archive, (self.path,)
+
+    @property
+    def problems(self) -> list[str]:
+        """What is never read, a sentence each."""
+        return [*self._unnamed, *(f"`{name}` in the archive is not read: {why}" for name, why in self._refused.items())]
+
+    def files(self, folder: str) -> Collection[str]:
+        """Return the names of the files directly in a folder."""
+        return self._files.get(folder, frozenset())
+
+    def folders(self, folder: str) -> Collection[str]:
+        """Return the names of the folders directly in a folder."""
+        return self._folders.get(folder, frozenset())
+
+    def has_folder(self, folder: str) -> bool:
+        """Return whether there is such a folder."""
+        return folder in self._files or folder in self._folders
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file."""
+        if name in self._refused:
+            raise ValueError(self._refused[name])
+        try:
+            with self._archive.open(name) as file:
+                return _whole(file.read(LARGEST + 1))
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, KeyError) as error:
+            raise ValueError(f"its entry in the archive is broken: {error}") from error
+
+    def stamp(self) -> str:
+        """Return size and time of change of the archive."""
+        return file_stamp(self.path)
+
+    def _place(self, entry: zipfile.ZipInfo) -> None:
+        name = entry.filename
+        parts = PurePosixPath(name).parts
+        if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0]:
+            self._unnamed.append(f"{name!r} in the archive is not read: its name could leave a folder")
+            return
+        folders = parts if entry.is_dir() else parts[:-1]
+        for depth, folder in enumerate(folders):
+            self._folders["/".join(folders[:depth])].add(folder)
+        here = "/".join(folders)
+        self._folders[here]  # an empty folder is there too
+        if entry.is_dir():
+            return
+        if parts[-1] in self._files[here]:
+            self._refused["/".join(parts)] = "there are several of that name"
+        self._files[here].add(parts[-1])
+        if why := _refusal(entry):
+            self._refused["/".join(parts)] = why
+
+
+def _refusal(entry: zipfile.ZipInfo) -> str | None:
+    """Return why an entry must not be read, or None."""
+    if entry.flag_bits & 1:
+        return "it is encrypted"
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        return "it is a link"
+    if entry.file_size > LARGEST:
+        return f"expected at most {LARGEST:,} bytes, but it claims {entry.file_size:,}"
+    if entry.file_size > _SUSPICIOUS and entry.file_size > _RATIO * max(entry.compress_size, 1):
+        return f"expected at most {_RATIO} times its {entry.compress_size:,} bytes, but it claims {entry.file_size:,}"
+    return None
+
+
+def _whole(content: bytes) -> bytes:
+    if len(content) > LARGEST:
+        raise ValueError(f"expected at most {LARGEST:,} bytes, but got more")
+    return content
+
+
+def join(*names: str) -> str:
+    """Return a name below a folder; empty ones are the root."""
+    return "/".join(name for name in names if name)
+
+
+def file_stamp(path: Path) -> str:
+    """Return size and time of change of a file."""
+    status = path.stat()
+    return f"{status.st_size} bytes, changed at {status.st_mtime_ns}"

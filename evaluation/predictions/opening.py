@@ -1,0 +1,62 @@
+"""Which layout predictions have."""
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from datamodules.dataset import VideoRecord
+from evaluation.predictions.base import Predictions
+from evaluation.predictions.files import Archive, Files, Folder, join
+from evaluation.predictions.results_json import ResultsJSON
+from evaluation.predictions.tree import PictureTree
+from evaluation.predictions.vicas import ViCaSFiles
+
+#: folders in which benchmarks, and ``thinkseg predict``, put their pictures
+_INNER = ("Annotations", "masks")
+
+
+def open_predictions(path: Path, records: Sequence[VideoRecord]) -> Predictions:
+    """Return the predictions at a path, of whichever layout fits the dataset.
+
+    Pictures may lie in ``Annotations`` or ``masks``, and everything in one folder that is alone.
+
+    Args:
+        path: a folder, a ZIP file, or a ``results.json``.
+        records: expressions of the dataset.
+
+    Raises:
+        FileNotFoundError: if there is nothing.
+        ValueError: if it is of no known layout, or about no video of the dataset.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"Expected predictions at `{path}`, but there is nothing")
+    found = list(_candidates(path))
+    for predictions in found:
+        if predictions.fits(records):
+            return predictions
+    raise ValueError(
+        f"Expected predictions about videos of the dataset, such as {records[0].video_id!r}, in `{path}` "
+        f"({' or '.join(dict.fromkeys(each.layout for each in found))}), but found none"
+    )
+
+
+def _candidates(path: Path) -> Iterator[PictureTree | ViCaSFiles | ResultsJSON]:
+    if path.is_dir():
+        files: Files = Folder(path)
+    elif zipfile.is_zipfile(path):
+        files = Archive(path)
+    else:
+        yield ResultsJSON(path)
+        return
+    for base in _bases(files):
+        yield PictureTree(files, base)
+        yield ViCaSFiles(files, base)
+
+
+def _bases(files: Files) -> Iterator[str]:
+    """Yield the folders in which videos may lie."""
+    yield from ("", *_INNER)
+    wrapping = files.folders("")
+    if len(wrapping) == 1:
+        (outer,) = wrapping
+        yield from (outer, *(join(outer, inner) for inner in _INNER))

@@ -1,0 +1,104 @@
+"""Predictions as one JSON of run-length codes, as Sa2VA and VideoSEG-O3 write them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datamodules.dataset import VideoRecord
+from datamodules.json_index import open_index
+from evaluation.cases import Prediction
+from evaluation.predictions.base import Found, Predictions, lost, named
+from evaluation.predictions.files import file_stamp
+from evaluation.predictions.runs import read_track
+
+_ENDINGS = (".jpg", ".jpeg", ".png")
+
+
+class ResultsJSON(Predictions):
+    """``results.json`` of Sa2VA (https://github.com/bytedance/Sa2VA) and VideoSEG-O3, read one video at a time.
+
+    Format::
+
+        {video: {expression: {"prediction_masks": [RLE or null at each frame], "frames": [name of each]}}}
+
+    Without ``frames`` the masks are those of the video's frames in sorted order. null is an empty mask, as in the
+    ``mask_dict.json`` of the benchmarks.
+
+    Raises:
+        ValueError: if the file holds no JSON object.
+    """
+
+    layout = "results.json: a run-length code per frame"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        open_index(path)
+        self._last: tuple[str, Any] = ("", None)
+
+    def fits(self, records: Sequence[VideoRecord]) -> bool:
+        """Return whether anything is there for at least one of the videos."""
+        index = open_index(self.path)
+        return any(video_id in index for video_id in {record.video_id for record in records})
+
+    def read(self, record: VideoRecord, times: Sequence[int], size: tuple[int, int]) -> Found:
+        """Return what was predicted for an expression; see `Predictions.read`."""
+        video = self._video(record.video_id)
+        if not isinstance(video, dict) or record.expression_id not in video:
+            kind = f"expression {record.expression_id!r} of video" if isinstance(video, dict) else "video"
+            sentence = f"expected {kind} {record.video_id!r} in `{self.path.name}`, but it has none"
+            return lost(times, size, not isinstance(video, dict), sentence)
+        said = video[record.expression_id]
+        masks = said.get("prediction_masks") if isinstance(said, dict) else None
+        if not isinstance(masks, list):
+            sentence = f"expected a list of masks in `prediction_masks`, but got a {type(masks).__name__}"
+            return lost(times, size, False, sentence)
+        names = said.get("frames")
+        by_name, problems = _by_name(masks, record.frame_names if names is None else names, record.frame_names)
+        wanted = [record.frame_names[time] for time in times]
+        track = read_track([by_name.get(name) for name in wanted], size)
+        problems += [f"frame {wanted[place]}: {why}" for place, why in track.broken.items()]
+        if absent := [name for name in wanted if name not in by_name]:
+            problems.append(f"no mask of {named(absent)}: {len(absent):,} of {len(wanted):,} frames missing")
+        missing = [place for place, name in enumerate(wanted) if name not in by_name or place in track.broken]
+        return Found(Prediction(track.bits.shape, [track.bits], tuple(missing)), problems, frozenset({"RLE"}))
+
+    def surplus(self, records: Iterable[VideoRecord]) -> list[str]:
+        """Return the videos and expressions that the dataset does not have."""
+        wanted: dict[str, set[str]] = {}
+        for record in records:
+            wanted.setdefault(record.video_id, set()).add(record.expression_id)
+        videos, sentences = [], []
+        for video_id, video in open_index(self.path).items():
+            if video_id not in wanted:
+                videos.append(video_id)
+            elif extra := sorted(set(video if isinstance(video, dict) else ()) - wanted[video_id]):
+                sentences.append(f"video {video_id!r}: {named(extra)}, no expressions of it, not read")
+        unknown = [f"{named(videos)}: {len(videos):,} videos that the dataset does not have, not read"]
+        return [*(unknown if videos else []), *sentences]
+
+    def stamp(self) -> str:
+        """Return size and time of change of the file."""
+        return file_stamp(self.path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_last": ("", None)}
+
+    def _video(self, video_id: str) -> Any:
+        """Return the entry of a video, None if there is none; the last one is kept, since its expressions follow."""
+        last = self._last  # threads may replace it
+        if last[0] != video_id:
+            self._last = last = (video_id, open_index(self.path).get(video_id))
+        return last[1]
+
+
+def _by_name(masks: list[Any], names: Any, expected: Sequence[str]) -> tuple[Mapping[str, Any], list[str]]:
+    """Return the masks by the names of their frames, and what does not fit."""
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        return {}, [f"expected a list of names in `frames`, but got {str(names)[:80]}"]
+    stems = [name.removesuffix(next(filter(name.lower().endswith, _ENDINGS), "")) for name in names]
+    problems = []
+    if len(masks) != len(stems):
+        problems.append(f"expected a mask for each of {len(stems):,} frames, but got {len(masks):,}")
+    if extra := sorted(set(stems) - set(expected)):
+        problems.append(f"masks of {named(extra)}, no frames of the video, not read")
+    return dict(zip(stems, masks, strict=False)), problems

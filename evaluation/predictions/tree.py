@@ -1,0 +1,155 @@
+"""Predictions as a picture per frame, in the layout that most benchmarks share."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.dataset import VideoRecord
+from datamodules.frames import inside
+from evaluation.cases import Prediction
+from evaluation.functional import BitMasks
+from evaluation.predictions.base import Found, Predictions, lost, named
+from evaluation.predictions.files import Files, join
+from evaluation.predictions.pictures import read_pixels
+
+#: how many folders of a kind are named, before the others are counted
+_MOST = 50
+
+
+class PictureTree(Predictions):
+    """``<video>/<expression>/<frame>.png``, in a folder or an archive: every pixel that is not 0 is the object.
+
+    Args:
+        files: what holds them.
+        base: the folder of the videos in it.
+    """
+
+    layout = "<video>/<expression>/<frame>.png"
+
+    def __init__(self, files: Files, base: str = "") -> None:
+        super().__init__(files.path)
+        self.files = files
+        self.base = base
+
+    def fits(self, records: Sequence[VideoRecord]) -> bool:
+        """Return whether anything is there for at least one of the videos."""
+        first = {record.video_id: record for record in records}
+        return any(self.files.has_folder(self.video_folder(record)) for record in first.values())
+
+    def video_folder(self, record: VideoRecord) -> str:
+        """Return the folder of a video."""
+        return self._below(record, record.video_id)
+
+    def folder(self, record: VideoRecord) -> str:
+        """Return the folder of an expression's pictures."""
+        return self._below(record, record.video_id, record.expression_id)
+
+    def label(self, record: VideoRecord) -> int | None:
+        """Return the value of an expression's pixels; None is every value but 0."""
+        return None
+
+    def read(self, record: VideoRecord, times: Sequence[int], size: tuple[int, int]) -> Found:
+        """Return what was predicted for an expression; see `Predictions.read`."""
+        folder, video = self.folder(record), self.video_folder(record)
+        there = self.files.files(folder)
+        if not any(name.endswith(".png") for name in there):
+            gone = not self.files.has_folder(video)
+            sentence = f"expected PNGs in `{video if gone else folder}`, but there are none"
+            return lost(times, size, gone, sentence)
+        reading = _Reading(self.files, folder, size, self.label(record))
+        for place, time in enumerate(times):
+            name = f"{record.frame_names[time]}.png"
+            if name in there:
+                reading.read(place, name)
+            else:
+                reading.absent[place] = name
+        return reading.found(len(times))
+
+    def surplus(self, records: Iterable[VideoRecord]) -> list[str]:
+        """Return folders and files that no expression asks for, and what lies beside the videos."""
+        wanted: dict[str, set[str]] = {}
+        videos = set()
+        for record in records:
+            wanted.setdefault(self.folder(record), set()).update(f"{name}.png" for name in record.frame_names)
+            videos.add(self.video_folder(record))
+        unknown, further = [], []
+        for folder, names in self.files.walk(self.base):
+            extra = sorted(set(names) - wanted.get(folder, set()))
+            if extra and folder in wanted:
+                further.append(f"`{folder}`: {named(extra)}, no frames of the video, not read")
+            elif extra:
+                kind = "expression of its video" if folder.rpartition("/")[0] in videos else "video of the dataset"
+                unknown.append(f"`{folder or '.'}`: {named(extra)}, in the folder of no {kind}, not read")
+        return [*self._beside(), *self.files.problems, *_cut(unknown), *_cut(further)]
+
+    def stamp(self) -> str:
+        """Return a digest of the names, sizes and times of change of all files."""
+        return f"{self.base} {self.files.stamp()}"
+
+    def _below(self, record: VideoRecord, *names: str) -> str:
+        return inside(Path(self.base), *names, record=record.key).as_posix()
+
+    def _beside(self) -> list[str]:
+        """Return what lies beside the folders that lead to the videos."""
+        sentences, folder = [], ""
+        for name in self.base.split("/") if self.base else []:
+            others = sorted({*self.files.files(folder), *self.files.folders(folder)} - {name})
+            if others:
+                sentences.append(f"{named(others)}, beside `{join(folder, name)}` with the masks, not read")
+            folder = join(folder, name)
+        return sentences
+
+
+class _Reading:
+    """The masks of one expression while its pictures are read.
+
+    Args:
+        files: what holds them.
+        folder: of the pictures.
+        size: height and width of the video.
+        label: value of the object; None is every value but 0.
+    """
+
+    def __init__(self, files: Files, folder: str, size: tuple[int, int], label: int | None) -> None:
+        self.files = files
+        self.folder = folder
+        self.size = size
+        self.label = label
+        #: place in time -> words of the mask, name of a picture that is not there, what is wrong with one
+        self.words: dict[int, NDArray[np.uint64]] = {}
+        self.absent: dict[int, str] = {}
+        self.unusable: dict[int, str] = {}
+        self.encodings: set[str] = set()
+
+    def read(self, place: int, name: str) -> None:
+        """Read one picture."""
+        path = join(self.folder, name)
+        try:
+            pixels = read_pixels(self.files.read(path), self.size, indices=self.label is not None)
+        except (OSError, ValueError) as error:
+            self.unusable[place] = f"`{path}`: {error}"
+            return
+        mask = pixels.values != 0 if self.label is None else pixels.values == self.label
+        self.words[place] = BitMasks.of(mask[None]).words[0]
+        if pixels.encoding is not None:
+            self.encodings.add(pixels.encoding)
+
+    def found(self, length: int) -> Found:
+        """Return what was read for ``length`` frames."""
+        bits = BitMasks.empty((length, *self.size))
+        for place, words in self.words.items():
+            bits.words[place] = words
+        problems = list(self.unusable.values())
+        if self.absent:
+            names = list(self.absent.values())
+            problems.append(f"`{self.folder}` has no {named(names)}: {len(names):,} of {length:,} frames missing")
+        missing = tuple(sorted({*self.absent, *self.unusable}))
+        return Found(Prediction(bits.shape, [bits], missing), problems, frozenset(self.encodings))
+
+
+def _cut(sentences: list[str]) -> list[str]:
+    """Return the first sentences, and one that counts the others."""
+    rest = [f"{len(sentences) - _MOST:,} more folders like `{sentences[-1]}`"] if len(sentences) > _MOST else []
+    return [*sentences[:_MOST], *rest]
