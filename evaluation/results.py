@@ -1,6 +1,7 @@
 """What an evaluation found."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from evaluation.protocols.base import Row
 
@@ -19,6 +20,8 @@ class Result:
         frame_names: names of the frames that were measured.
         problems: what was missing or unusable, a sentence each.
         counted: False where the published tool leaves the expression out.
+        missing: how many of the measured frames had no usable prediction.
+        lost: ``expression`` if nothing at all was predicted for it, ``video`` if neither for any other of its video.
     """
 
     video_id: str
@@ -30,6 +33,8 @@ class Result:
     frame_names: list[str]
     problems: list[str] = field(default_factory=list)
     counted: bool = True
+    missing: int = 0
+    lost: Literal["video", "expression"] | None = None
 
     @property
     def key(self) -> str:

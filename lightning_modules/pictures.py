@@ -2,48 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 from dialogues.episode import Episode
-from lightning_modules.drawing import (
-    BOX,
-    FAINT,
-    PAPER,
-    above,
-    annotate,
-    beside,
-    caption,
-    legend,
-    pad,
-    text_block,
-)
+from evaluation.drawing import FAINT, above, annotate, beside, caption, legend, pad, text_block
+from evaluation.strips import framed, strip_times
 from rewards.base import Scores
 
 _MARGIN = 16
 #: widths of the columns of names and values left of a film strip, in pixels
 _NAMES, _VALUES = 84, 76
-
-
-def strip_times(times: Sequence[int], keyframe: int | None, max_frames: int) -> list[int]:
-    """Choose the frames of a film strip: evenly spaced, both ends included, and the keyframe in any case.
-
-    Args:
-        times: time indices to choose from, ascending.
-        keyframe: time index that must not be missing, or None.
-        max_frames: most frames to choose.
-
-    Returns:
-        Ascending time indices; the keyframe replaces the one nearest to it.
-    """
-    spaced = torch.linspace(0, len(times) - 1, min(max_frames, len(times))).round().int().tolist()
-    chosen = [times[place] for place in spaced]
-    if keyframe is not None and keyframe not in chosen:
-        if len(chosen) < max_frames:
-            chosen.append(keyframe)
-        else:
-            chosen[min(range(len(chosen)), key=lambda place: abs(chosen[place] - keyframe))] = keyframe
-    return sorted(chosen)
 
 
 def frame_picture(episode: Episode, time: int, side: int = 224) -> Tensor:
@@ -88,10 +56,8 @@ def episode_strip(
     times = strip_times(sorted(turn.mask_frames or episode.chat.shown), keyframe, max_frames)
     cells = []
     for time in times:
-        colour = BOX if time == keyframe else PAPER
         label = f"frame {episode.sample.frame_ids[time]}" + (", keyframe" if time == keyframe else "")
-        cell = pad(frame_picture(episode, time, side), 3, 3, 3, 3, colour)
-        cells.append(above([text_block(label, size=12, colour=BOX if time == keyframe else FAINT), cell], gap=2))
+        cells.append(framed(frame_picture(episode, time, side), label, time == keyframe))
     row = beside([_panel(heading, facts), *cells])
     thought = f"segmenter failed: {turn.failure}" if turn.failure else turn.answer.thinking or turn.completion.text
     return above([row, text_block(thought, row.shape[-1], size=14, max_lines=3)])

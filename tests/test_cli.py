@@ -56,6 +56,18 @@ def test_compare_prints_a_row_per_group_and_writes_json(tmp_path: Path, capsys: 
     assert json.loads(out.read_text()) == {"sft": RESULTS, "grpo": {"overall": RESULTS["overall"]}}
 
 
+def test_compare_takes_any_measures_and_what_evaluate_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"setting": {"split": "valid"}, "table": {"overall": {"new": 0.5}}}))
+    (tmp_path / "b.json").write_text(json.dumps({"overall": {"JF": 0.25, "other": None}}))
+    thinkseg.main(["compare", f"a={tmp_path / 'a.json'}", f"b={tmp_path / 'b.json'}"])
+    assert capsys.readouterr().out.splitlines() == [
+        "| run | queries |  J&F |  new | other |",
+        "|-----|---------|-----:|-----:|------:|",
+        "| a   | overall |    – | 50.0 |     – |",
+        "| b   | overall | 25.0 |    – |     – |",
+    ]
+
+
 @pytest.mark.parametrize(
     ("word", "content", "message"),
     [
@@ -63,6 +75,8 @@ def test_compare_prints_a_row_per_group_and_writes_json(tmp_path: Path, capsys: 
         ("name=missing.json", "{}", "no such file"),
         ("name=results.json", "[1, 2]", "expected results.json to map groups to measures"),
         ("name=results.json", '{"J": 0.5}', "expected results.json to map groups to measures"),
+        ("name=results.json", '{"overall": {"J": "high"}}', "expected results.json to map groups to measures"),
+        ("name=results.json", '{"setting": {}}', "expected results.json to map groups to measures"),
         ("name=results.json", "{", "expected results.json to hold JSON"),
     ],
 )

@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
 
-from datamodules.files import write_atomically
+from datamodules.files import to_json, write_atomically
 from datamodules.structures import VideoSample
 from dialogues.episode import Episode
+from evaluation.images import encode_mask, encode_png
 from lightning_modules.callbacks.base import RunCallback
 from lightning_modules.callbacks.records import answer_record, scored_groups
-from lightning_modules.files import inside, to_json
-from lightning_modules.media import encode_film, encode_mask, encode_png
+from lightning_modules.files import inside
+from lightning_modules.media import encode_film
 from lightning_modules.pictures import film, group_picture
 
 logger = logging.getLogger(__name__)

@@ -4,9 +4,8 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from datamodules.files import write_atomically
+from datamodules.files import to_json, write_atomically
 from lightning_modules.callbacks.base import RunCallback
-from lightning_modules.files import to_json
 
 
 class ResultsWriter(RunCallback):

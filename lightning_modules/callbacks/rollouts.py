@@ -7,13 +7,12 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from datamodules.files import write_atomically
+from datamodules.files import to_json, write_atomically
 from dialogues.chat import Chat, Frame
 from dialogues.episode import Episode
+from evaluation.images import encode_png
 from lightning_modules.callbacks.base import RunCallback
 from lightning_modules.callbacks.records import answer_record, score_record, scored_groups
-from lightning_modules.files import to_json
-from lightning_modules.media import encode_png
 from lightning_modules.pictures import group_picture
 from rewards.base import Scores
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.files import write_atomically
+from datamodules.files import to_json, write_atomically
 
 
 def test_a_file_is_whole_or_the_old_one(tmp_path, monkeypatch):
@@ -19,3 +19,8 @@ def test_a_file_is_whole_or_the_old_one(tmp_path, monkeypatch):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert [*tmp_path.rglob("*")] == [path.parent, path]
+
+
+def test_json_is_strict():
+    value = {"a": [float("nan"), float("inf"), 1.5], "b": ("é", None, True), "c": 3}
+    assert to_json(value) == '{"a": [null, null, 1.5], "b": ["é", null, true], "c": 3}'

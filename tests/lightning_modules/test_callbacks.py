@@ -27,8 +27,7 @@ from lightning_modules.callbacks import (
 )
 from lightning_modules.callbacks.alarms import hacking_shares
 from lightning_modules.callbacks.rollouts import markdown, transcript
-from lightning_modules.files import inside, to_json
-from lightning_modules.media import davis_palette, encode_mask
+from lightning_modules.files import inside
 from rewards.base import Scores
 from tests.lightning_modules.episodes import failed_episode, group_of_two, moving_square, perfect_episode
 
@@ -305,20 +304,6 @@ def test_frame_names_are_needed(tmp_path):
         predict(tmp_path, [perfect_episode(sample)])
 
 
-def test_davis_palette():
-    palette = davis_palette()
-    assert palette[[0, 1, 2, 3, 4, 8, 255]].tolist() == [
-        [0, 0, 0],
-        [128, 0, 0],
-        [0, 128, 0],
-        [128, 128, 0],
-        [0, 0, 128],
-        [64, 0, 0],
-        [224, 224, 192],
-    ]
-    assert len(encode_mask(torch.zeros(480, 854, dtype=torch.bool))) < 3000
-
-
 @pytest.mark.parametrize("name", ["film_every", "film_side", "fps"])
 def test_prediction_writer_refuses_zero(name):
     with pytest.raises(ValueError, match=f"Expected `{name}` to be at least 1, but got 0"):
@@ -343,11 +328,6 @@ def test_results(tmp_path):
     assert contents(tmp_path) == ["test.json"]
     run.validate(Rehearsal(), loader(), verbose=False)
     assert contents(tmp_path) == ["test.json", "validation.json"]
-
-
-def test_json_is_strict():
-    value = {"a": [float("nan"), float("inf"), 1.5], "b": ("é", None, True), "c": 3}
-    assert to_json(value) == '{"a": [null, null, 1.5], "b": ["é", null, true], "c": 3}'
 
 
 # --- export
