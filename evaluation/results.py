@@ -22,6 +22,7 @@ class Result:
         counted: False where the published tool leaves the expression out.
         missing: how many of the measured frames had no usable prediction.
         lost: ``expression`` if nothing at all was predicted for it, ``video`` if neither for any other of its video.
+        measurable: False where the annotation cannot be used; a problem says why, and ``counted`` is False too.
     """
 
     video_id: str
@@ -35,6 +36,7 @@ class Result:
     counted: bool = True
     missing: int = 0
     lost: Literal["video", "expression"] | None = None
+    measurable: bool = True
 
     @property
     def key(self) -> str:
