@@ -11,6 +11,7 @@ from evaluation.functional.frames import (
     region_similarity,
     robustness,
 )
+from evaluation.functional.revos import official_accuracy, official_robustness
 
 __all__ = [
     "BitMasks",
@@ -20,6 +21,8 @@ __all__ = [
     "boundary_accuracy",
     "boundary_counts",
     "boundary_radius",
+    "official_accuracy",
+    "official_robustness",
     "region_counts",
     "region_similarity",
     "robustness",
