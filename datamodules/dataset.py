@@ -131,6 +131,14 @@ class VideoDataset(Dataset[VideoSample | None], ABC):
         join = partial(inside, self.images, record.video_id, record=record.key)
         return ImageReader([join(f"{name}.jpg") for name in record.frame_names], record.key)
 
+    def size(self, record: VideoRecord) -> tuple[int, int]:
+        """Return height and width of the video in pixels, from a header: nothing is decoded.
+
+        Raises:
+            BadSampleError: if they cannot be known.
+        """
+        return self.frames(record).size
+
     def times(self, record: VideoRecord, masks: MaskReader | None, generator: np.random.Generator) -> list[int]:
         """Return the positions of the frames that make the sample."""
         areas = partial(_hidden, record) if masks is None else masks.areas

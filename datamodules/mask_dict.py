@@ -8,7 +8,7 @@ from typing import Any
 from datamodules.dataset import VideoDataset, VideoRecord, read_json
 from datamodules.errors import BadSampleError
 from datamodules.json_index import open_index
-from datamodules.masks import RLE, MaskReader
+from datamodules.masks import RLE, MaskReader, rle_size
 
 
 class MaskDictDataset(VideoDataset):
@@ -95,7 +95,26 @@ class MaskDictDataset(VideoDataset):
         if self.masks_file is None:
             return None
         tracks = [self.track(name, record) for name in record.annotation]
-        return MaskReader(tracks, self.frames(record).size, len(record.frame_names), record.key)
+        return MaskReader(tracks, self.size(record), len(record.frame_names), record.key)
+
+    def size(self, record: VideoRecord) -> tuple[int, int]:
+        """Return height and width of the video: of its first frame or, where that is not on disk, of its masks.
+
+        Raises:
+            BadSampleError: if there is neither, or the frame cannot be read.
+        """
+        try:
+            return super().size(record)
+        except BadSampleError as error:
+            names = () if self.masks_file is None or error.reason != "missing frame" else record.annotation
+            tracks = [self.track(name, record) for name in names]
+            masks = [mask for track in tracks if isinstance(track, list) for mask in track if mask is not None]
+            if not masks:
+                raise
+        try:
+            return rle_size(masks[0])
+        except ValueError as error:
+            raise BadSampleError(f"{record.key!r}: {error}", "malformed mask") from error
 
     def track(self, annotation_id: str, record: VideoRecord) -> list[RLE | None]:
         """Return the masks of one object.

@@ -96,9 +96,7 @@ class ReVOS(MaskDictDataset):
             tracks = [self.track(name, record) for name in self._annotations[record.video_id]]
         else:
             tracks = [_masks(stored, record)]
-        return UnionReader(
-            MaskReader(tracks, self.frames(record).size, len(record.frame_names), f"{record.key} foreground")
-        )
+        return UnionReader(MaskReader(tracks, self.size(record), len(record.frame_names), f"{record.key} foreground"))
 
     @property
     def _foreground_file(self) -> Path:

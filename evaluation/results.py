@@ -1,5 +1,6 @@
 """What an evaluation found."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -59,3 +60,15 @@ class Evaluation:
     table: dict[str, Row]
     results: list[Result]
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def headline(self) -> str:
+        """Heading of the number by which expressions are compared: J&F, or the first column."""
+        return "J&F" if {"J", "F"} <= self.columns.keys() else next(iter(self.columns.values()))
+
+    def worth(self, result: Result) -> float:
+        """Return the number by which expressions are compared, NaN where it does not apply."""
+        row = result.row
+        if {"J", "F"} <= self.columns.keys():
+            return (row.get("J", math.nan) + row.get("F", math.nan)) / 2
+        return row.get(next(iter(self.columns)), math.nan)

@@ -117,7 +117,10 @@ def table_of(evaluation: Evaluation, decimals: int = 1) -> TextTable:
 
 def problems_of(evaluation: Evaluation) -> list[str]:
     """Return every problem of an evaluation, a sentence each: of the predictions as a whole, then of expressions."""
-    return [*evaluation.problems, *(each for result in evaluation.results for each in result.problems)]
+    return [
+        *evaluation.problems,
+        *(f"{each.key}: {problem}" for each in evaluation.results for problem in each.problems),
+    ]
 
 
 def summary(evaluation: Evaluation) -> list[str]:
@@ -177,7 +180,7 @@ def write_tables(evaluation: Evaluation, out: Path) -> None:
         "rows.csv": _csv(*_expressions(evaluation.results)),
     }
     for name, text in content.items():
-        write_atomically(out / name, text.encode())
+        write_atomically(out / name, text.encode(errors="replace"))  # JSON can hold half a character
 
 
 def _protocols() -> list[type[BenchmarkProtocol]]:
@@ -200,7 +203,7 @@ def _expressions(results: Sequence[Result]) -> tuple[list[str], Iterator[list[st
             *(result.video_id, result.expression_id, result.expression, result.group),
             *_numbers(result.row, measures),
             *(str(len(result.frame_names)), str(result.missing), str(result.counted).lower()),
-            " ".join(result.problems),
+            "; ".join(result.problems),
         ]
         for result in results
     )
