@@ -16,6 +16,7 @@ COMMANDS = {
     "predict": "write masks and overlays",
     "data shapes": "write the built-in toy benchmark",
     "data check": "say what of a dataset is there, missing or broken",
+    "evaluate": "measure predictions on disk by the protocol of a benchmark",
     "model": "write a small random reasoner as a Hugging Face folder",
     "export": "write a checkpoint, sharded or not, as one Hugging Face folder",
     "compare": "put results of several tests into one table",

@@ -19,10 +19,11 @@ class Result:
         row: the measures.
         per_frame: those that are means over frames, a number for each of ``frame_names``.
         frame_names: names of the frames that were measured.
-        problems: what was missing or unusable, a sentence each.
+        problems: what was missing or unusable, a sentence each, which names the expression.
         counted: False where the published tool leaves the expression out.
         missing: how many of the measured frames had no usable prediction.
         lost: ``expression`` if nothing at all was predicted for it, ``video`` if neither for any other of its video.
+        measurable: False where the annotation cannot be used; a problem says why, and ``counted`` is False too.
     """
 
     video_id: str
@@ -36,6 +37,7 @@ class Result:
     counted: bool = True
     missing: int = 0
     lost: Literal["video", "expression"] | None = None
+    measurable: bool = True
 
     @property
     def key(self) -> str:

@@ -117,10 +117,7 @@ def table_of(evaluation: Evaluation, decimals: int = 1) -> TextTable:
 
 def problems_of(evaluation: Evaluation) -> list[str]:
     """Return every problem of an evaluation, a sentence each: of the predictions as a whole, then of expressions."""
-    return [
-        *evaluation.problems,
-        *(f"{each.key}: {problem}" for each in evaluation.results for problem in each.problems),
-    ]
+    return [*evaluation.problems, *(each for result in evaluation.results for each in result.problems)]
 
 
 def summary(evaluation: Evaluation) -> list[str]:
@@ -129,11 +126,14 @@ def summary(evaluation: Evaluation) -> list[str]:
     videos = {result.video_id for result in results}
     lost_videos = {result.video_id for result in results if result.lost == "video"}
     frames = sum(len(result.frame_names) for result in results)
+    broken = sum(not result.measurable for result in results)
+    dropped = sum(not result.counted for result in results) - broken
     counts = [
         (len(lost_videos), len(videos), "videos have no prediction at all"),
         (sum(result.lost is not None for result in results), len(results), "expressions have no prediction"),
         (sum(result.missing for result in results), frames, "frames have no usable prediction"),
-        (sum(not result.counted for result in results), len(results), "expressions are left out, as the tool does"),
+        (dropped, len(results), "expressions are left out, as the tool does"),
+        (broken, len(results), "expressions are not measurable: their annotation is broken"),
     ]
     return [f"{some:,} of {every:,} {what}" for some, every, what in counts if some]
 

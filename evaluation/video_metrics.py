@@ -63,6 +63,10 @@ class VideoMetrics(Metric):
 
     def compute(self) -> dict[str, Row]:
         """Return the table of everything measured since the last ``reset``, on all ranks."""
+        return self.table()
+
+    def table(self) -> dict[str, Row]:
+        """Return the table of what was measured or added here."""
         means = (self.sums / self.counts).tolist()
         given = {
             name: dict(zip(self.names, row, strict=True))

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datamodules.dataset import VideoRecord
+from datamodules.errors import BadSampleError
+from datamodules.frames import inside
 from evaluation.cases import Prediction
 
 
@@ -67,6 +69,15 @@ class Predictions(ABC):
         names = sorted(set(encodings))
         encoding = f"mixed: {', '.join(names)}" if len(names) > 1 else "".join(names) or "unknown: every mask is empty"
         return {"predictions": str(self.path), "layout": self.layout, "encoding": encoding}
+
+
+def is_safe(record: VideoRecord) -> bool:
+    """Return whether the names of an expression may become a path; where they may not, reading it raises."""
+    try:
+        inside(Path(), record.video_id, record.expression_id, record=record.key)
+    except BadSampleError:
+        return False
+    return True
 
 
 def lost(times: Sequence[int], size: tuple[int, int], video: bool, sentence: str) -> Found:

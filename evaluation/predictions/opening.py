@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from datamodules.dataset import VideoRecord
+from evaluation.predictions.annotators import AnnotatorTree
 from evaluation.predictions.base import Predictions
 from evaluation.predictions.files import Archive, Files, Folder, join
 from evaluation.predictions.results_json import ResultsJSON
@@ -49,6 +50,7 @@ def _candidates(path: Path) -> Iterator[PictureTree | ViCaSFiles | ResultsJSON]:
         yield ResultsJSON(path)
         return
     for base in _bases(files):
+        yield AnnotatorTree(files, base)
         yield PictureTree(files, base)
         yield ViCaSFiles(files, base)
 

@@ -10,7 +10,7 @@ from datamodules.dataset import VideoRecord
 from datamodules.frames import inside
 from evaluation.cases import Prediction
 from evaluation.functional import BitMasks
-from evaluation.predictions.base import Found, Predictions, lost, named
+from evaluation.predictions.base import Found, Predictions, is_safe, lost, named
 from evaluation.predictions.files import Files, join
 from evaluation.predictions.pictures import read_pixels
 
@@ -35,16 +35,20 @@ class PictureTree(Predictions):
 
     def fits(self, records: Sequence[VideoRecord]) -> bool:
         """Return whether anything is there for at least one of the videos."""
-        first = {record.video_id: record for record in records}
-        return any(self.files.has_folder(self.video_folder(record)) for record in first.values())
+        first = {record.video_id: record for record in records if is_safe(record)}
+        return any(map(self.has_video, first.values()))
 
-    def video_folder(self, record: VideoRecord) -> str:
-        """Return the folder of a video."""
-        return self._below(record, record.video_id)
+    def has_video(self, record: VideoRecord) -> bool:
+        """Return whether anything is there for the video of an expression."""
+        return self.files.has_folder(self.below(record, record.video_id))
 
     def folder(self, record: VideoRecord) -> str:
         """Return the folder of an expression's pictures."""
-        return self._below(record, record.video_id, record.expression_id)
+        return self.below(record, record.video_id, record.expression_id)
+
+    def below(self, record: VideoRecord, *names: str) -> str:
+        """Return a folder below the base; its names come from the dataset."""
+        return inside(Path(self.base), *names, record=record.key).as_posix()
 
     def label(self, record: VideoRecord) -> int | None:
         """Return the value of an expression's pixels; None is every value but 0."""
@@ -52,12 +56,10 @@ class PictureTree(Predictions):
 
     def read(self, record: VideoRecord, times: Sequence[int], size: tuple[int, int]) -> Found:
         """Return what was predicted for an expression; see `Predictions.read`."""
-        folder, video = self.folder(record), self.video_folder(record)
+        folder = self.folder(record)
         there = self.files.files(folder)
         if not any(name.endswith(".png") for name in there):
-            gone = not self.files.has_folder(video)
-            sentence = f"expected PNGs in `{video if gone else folder}`, but there are none"
-            return lost(times, size, gone, sentence)
+            return lost(times, size, not self.has_video(record), f"expected PNGs in `{folder}`, but there are none")
         reading = _Reading(self.files, folder, size, self.label(record))
         for place, time in enumerate(times):
             name = f"{record.frame_names[time]}.png"
@@ -69,27 +71,20 @@ class PictureTree(Predictions):
 
     def surplus(self, records: Iterable[VideoRecord]) -> list[str]:
         """Return folders and files that no expression asks for, and what lies beside the videos."""
-        wanted: dict[str, set[str]] = {}
-        videos = set()
-        for record in records:
-            wanted.setdefault(self.folder(record), set()).update(f"{name}.png" for name in record.frame_names)
-            videos.add(self.video_folder(record))
+        wanted = {self.folder(record): record.frame_names for record in records if is_safe(record)}
         unknown, further = [], []
         for folder, names in self.files.walk(self.base):
-            extra = sorted(set(names) - wanted.get(folder, set()))
+            frames = set(wanted.get(folder, ()))
+            extra = sorted(name for name in names if not (name.endswith(".png") and name[:-4] in frames))
             if extra and folder in wanted:
                 further.append(f"`{folder}`: {named(extra)}, no frames of the video, not read")
             elif extra:
-                kind = "expression of its video" if folder.rpartition("/")[0] in videos else "video of the dataset"
-                unknown.append(f"`{folder or '.'}`: {named(extra)}, in the folder of no {kind}, not read")
+                unknown.append(f"`{folder or '.'}`: {named(extra)}, of no expression of the dataset, not read")
         return [*self._beside(), *self.files.problems, *_cut(unknown), *_cut(further)]
 
     def stamp(self) -> str:
         """Return a digest of the names, sizes and times of change of all files."""
         return f"{self.base} {self.files.stamp()}"
-
-    def _below(self, record: VideoRecord, *names: str) -> str:
-        return inside(Path(self.base), *names, record=record.key).as_posix()
 
     def _beside(self) -> list[str]:
         """Return what lies beside the folders that lead to the videos."""

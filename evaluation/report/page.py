@@ -30,7 +30,7 @@ def write_report(
     predictions: Predictions,
     out: Path,
     most: int = 20,
-    progress: Callable[[Iterable[Result]], Iterable[Result]] = iter,
+    progress: Callable[[Sequence[Result]], Iterable[Result]] = iter,
 ) -> None:
     """Write an evaluation as ``report.html``, one file that needs no other and no network.
 
@@ -51,7 +51,7 @@ def write_report(
         result.key: expression(evaluation, result, dataset, predictions, records[result.key])
         for result in progress([*best, *worst])
     }
-    title = " · ".join(["thinkseg evaluate", *list(evaluation.setting.values())[:2]])
+    title = " · ".join(["thinkseg evaluate", *(evaluation.setting.get(name, "") for name in ("dataset", "split"))])
     sections = [
         element("h1", title),
         settings(evaluation),

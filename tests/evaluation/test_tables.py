@@ -8,8 +8,8 @@ import pytest
 from evaluation.tables import DASH, TextTable, cell, headings, latex, show, write_tables
 from tests.evaluation.found import evaluation, result
 
-MISSED = {"problems": ["frame 00000 is missing"], "missing": 1}
-LOST = {"problems": ["nothing"], "missing": 2, "lost": "expression", "counted": False}
+MISSED = {"problems": ["toy/a/2: frame 00000 is missing"], "missing": 1}
+LOST = {"problems": ["toy/a/3: nothing"], "missing": 2, "lost": "expression", "counted": False}
 
 
 def read_csv(path):
@@ -86,7 +86,7 @@ def test_files_hold_every_number(tmp_path):
     content = json.loads((out / "table.json").read_text())
     assert content["setting"] == {"dataset": "ReVOS", "split": "valid_u"}
     assert content["table"]["absent"] == {"J": 0.0, "F": 0.5, "JF": 0.25, "R": None}
-    assert content["problems"] == ["video 'b' is unknown", "toy/a/2: frame 00000 is missing"]
+    assert content["problems"] == ["video 'b' is unknown", *MISSED["problems"]]
     assert read_csv(out / "rows.csv") == [
         ["video", "expression_id", "expression", "group", "J", "F", "R", "frames", "missing", "counted", "problems"],
         ["toy/a", "0", "expression 0", "referring", repr(1 / 3), "0.5", "", "2", "0", "true", ""],

@@ -1,0 +1,76 @@
+"""``thinkseg evaluate``."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+from tqdm import tqdm
+
+from datamodules import VideoDataset
+from evaluation.benchmark import evaluate
+from evaluation.predictions import open_predictions
+from evaluation.protocols import BenchmarkProtocol, protocol_of
+from evaluation.report import write_report
+from evaluation.results import Result
+from evaluation.scoring import Outcome
+from evaluation.tables import show, write_tables
+from thinkseg import COMMANDS
+
+
+def run(words: list[str]) -> None:
+    """Measure predictions on disk, print the table, and write it with all that belongs to it.
+
+    The exit status is 1 if an annotation is broken, because the numbers are then not of the whole benchmark; whatever
+    is wrong with predictions is scored and listed, and is no error.
+    """
+    parsed = evaluate_parser().parse_args(words)
+    dataset, protocol = _parts(parsed)
+    evaluation = evaluate(dataset, parsed.predictions, protocol, parsed.workers, parsed.out, _show_progress)
+    print(show(evaluation))
+    if parsed.out is not None:
+        write_tables(evaluation, parsed.out)
+        predictions = open_predictions(parsed.predictions, dataset.index)
+        write_report(evaluation, dataset, predictions, parsed.out, progress=_show_drawing)
+        print(f"\n{parsed.out}")
+    sys.exit(0 if all(result.measurable for result in evaluation.results) else 1)
+
+
+def evaluate_parser() -> ArgumentParser:
+    """Return the parser of ``thinkseg evaluate``."""
+    parser = ArgumentParser(prog="thinkseg evaluate", description=COMMANDS["evaluate"])
+    parser.add_subclass_arguments(VideoDataset, "dataset", required=True)
+    parser.add_argument("--split", help="part of the dataset, short for --dataset.split")
+    parser.add_argument(
+        "--predictions",
+        type=Path,
+        required=True,
+        help="folder or ZIP file of <video>/<expression>/<frame>.png, results.json, or another layout of a benchmark",
+    )
+    parser.add_subclass_arguments(
+        BenchmarkProtocol, "protocol", required=False, help="how it is measured; default: as the dataset's benchmark"
+    )
+    parser.add_argument("--official", action="store_true", help="as the benchmark's own tool does, defects included")
+    parser.add_argument("--workers", type=int, default=1, help="threads")
+    parser.add_argument("--out", type=Path, help="folder for tables and a report; a second run goes on from there")
+    return parser
+
+
+def _parts(parsed: Namespace) -> tuple[VideoDataset, BenchmarkProtocol]:
+    """Return dataset and protocol, as they are asked for."""
+    if parsed.split is not None:
+        parsed.dataset.init_args.split = parsed.split
+    if parsed.protocol is not None and parsed.official:
+        parsed.protocol.init_args.official = True
+    made = evaluate_parser().instantiate_classes(parsed)
+    return made.dataset, made.protocol or protocol_of(type(made.dataset).__name__)(parsed.official)
+
+
+def _show_progress(outcomes: Iterable[Outcome], total: int) -> Iterable[Outcome]:
+    bar: Iterable[Outcome] = tqdm(outcomes, total=total, unit=" expressions")
+    return bar
+
+
+def _show_drawing(results: Sequence[Result]) -> Iterable[Result]:
+    bar: Iterable[Result] = tqdm(results, unit=" film strips")
+    return bar
