@@ -7,6 +7,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 from tqdm import tqdm
 
+from commands.options import add_inputs, choose_split
 from datamodules import VideoDataset
 from evaluation.benchmark import evaluate
 from evaluation.predictions import open_predictions
@@ -39,14 +40,7 @@ def run(words: list[str]) -> None:
 def evaluate_parser() -> ArgumentParser:
     """Return the parser of ``thinkseg evaluate``."""
     parser = ArgumentParser(prog="thinkseg evaluate", description=COMMANDS["evaluate"])
-    parser.add_subclass_arguments(VideoDataset, "dataset", required=True)
-    parser.add_argument("--split", help="part of the dataset, short for --dataset.split")
-    parser.add_argument(
-        "--predictions",
-        type=Path,
-        required=True,
-        help="folder or ZIP file of <video>/<expression>/<frame>.png, results.json, or another layout of a benchmark",
-    )
+    add_inputs(parser)
     parser.add_subclass_arguments(
         BenchmarkProtocol, "protocol", required=False, help="how it is measured; default: as the dataset's benchmark"
     )
@@ -58,8 +52,7 @@ def evaluate_parser() -> ArgumentParser:
 
 def _parts(parsed: Namespace) -> tuple[VideoDataset, BenchmarkProtocol]:
     """Return dataset and protocol, as they are asked for."""
-    if parsed.split is not None:
-        parsed.dataset.init_args.split = parsed.split
+    choose_split(parsed)
     if parsed.protocol is not None and parsed.official:
         parsed.protocol.init_args.official = True
     made = evaluate_parser().instantiate_classes(parsed)
