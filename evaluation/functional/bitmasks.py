@@ -1,6 +1,7 @@
 """Masks of many frames as bits."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.masks import RLE, rle_counts, rle_size
+from evaluation.functional import kernels
 
 
 class BitMasks:
     """Masks of T frames, 64 pixels of a column to a word, so that operations on sets touch few bytes.
+
+    What was derived from them is kept: a ground truth that many predictions are measured against, and that is this
+    object each time, has its boundaries drawn once. They are therefore not to be changed.
 
     Args:
         words: ``uint64 (T, W, ceil(H / 64))``; bit k of word j of a column is row ``64 * j + k``, and 0 below the last.
@@ -52,8 +57,7 @@ class BitMasks:
         if array.dtype != bool or array.ndim != 3:
             raise ValueError(f"Expected masks to be bool (T, H, W), but got {array.dtype.name} {array.shape}")
         bits = cls.empty(array.shape)
-        packed = np.packbits(array.transpose(0, 2, 1), axis=2, bitorder="little")
-        bits.words.view(np.uint8)[:, :, : packed.shape[2]] = packed
+        kernels.pack(np.ascontiguousarray(array).view(np.uint8), bits.words.view(np.uint8))
         return bits
 
     @classmethod
@@ -62,12 +66,11 @@ class BitMasks:
         if len(sizes) != 1:
             raise ValueError(f"Expected masks of one size, but got {sorted(sizes) or 'no mask that says it'}")
         ((height, width),) = sizes
-        dense = np.zeros((len(rles), height, width), bool)
-        for plane, rle in zip(dense, rles, strict=True):
+        bits = cls.empty((len(rles), height, width))
+        for plane, rle in zip(bits.words, rles, strict=True):
             if rle is not None:
-                runs = rle_counts(rle)
-                plane[:] = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
-        return cls._from_dense(dense)
+                kernels.fill_runs(_runs(rle), plane, height)
+        return bits
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -76,15 +79,15 @@ class BitMasks:
 
     def __or__(self, other: "BitMasks") -> "BitMasks":
         """Return the union."""
-        return BitMasks(self.words | other.words, self.height)
+        return BitMasks(self.words | self._same(other), self.height)
 
     def __and__(self, other: "BitMasks") -> "BitMasks":
         """Return the intersection."""
-        return BitMasks(self.words & other.words, self.height)
+        return BitMasks(self.words & self._same(other), self.height)
 
     def __sub__(self, other: "BitMasks") -> "BitMasks":
         """Return the pixels of this that are not in the other."""
-        return BitMasks(self.words & ~other.words, self.height)
+        return BitMasks(self.words & ~self._same(other), self.height)
 
     def select(self, times: Sequence[int]) -> "BitMasks":
         """Return the masks of some frames, in that order."""
@@ -92,14 +95,36 @@ class BitMasks:
 
     def areas(self) -> NDArray[np.int64]:
         """Return the number of pixels per frame, ``int64 (T,)``."""
-        areas: NDArray[np.int64] = np.bitwise_count(self.words).sum(axis=(1, 2), dtype=np.int64)
-        return areas
+        return kernels.count_set(self.words)
+
+    @cached_property
+    def boundaries(self) -> "BitMasks":
+        """Pixels that differ from their right, lower or lower right neighbour; the image's edge is no boundary."""
+        return BitMasks(kernels.draw_boundaries(self.words, self.height), self.height)
 
     def dense(self) -> Tensor:
         """Return ``bool (T, H, W)``."""
         bits = np.unpackbits(self.words.view(np.uint8), axis=2, bitorder="little", count=self.height)
         return torch.from_numpy(bits.view(bool).transpose(0, 2, 1).copy())
 
+    def _same(self, other: "BitMasks") -> NDArray[np.uint64]:
+        """Return the words of other masks of this shape; those of other heights can have as many."""
+        if self.shape != other.shape:
+            raise ValueError(f"Expected masks of one shape (T, H, W), but got {self.shape} and {other.shape}")
+        return other.words
+
 
 #: Masks of T frames: bool (T, H, W) of torch or numpy, an RLE or None per frame, or bits.
 Masks = BitMasks | Tensor | NDArray[Any] | Sequence[RLE | None]
+
+
+def _runs(rle: RLE) -> NDArray[np.int64]:
+    """Return the checked run lengths of an RLE."""
+    height, width = rle["size"]
+    counts = rle.get("counts")
+    if isinstance(counts, str | bytes):
+        text = counts.encode("ascii", "replace") if isinstance(counts, str) else counts
+        runs = kernels.parse_runs(np.frombuffer(text, np.uint8), height * width)
+        if len(runs):
+            return runs
+    return rle_counts(rle)  # says what is wrong with it
