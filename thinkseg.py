@@ -17,6 +17,7 @@ COMMANDS = {
     "data shapes": "write the built-in toy benchmark",
     "data check": "say what of a dataset is there, missing or broken",
     "evaluate": "measure predictions on disk by the protocol of a benchmark",
+    "submit": "write predictions on disk as the archive that a benchmark's server takes",
     "model": "write a small random reasoner as a Hugging Face folder",
     "export": "write a checkpoint, sharded or not, as one Hugging Face folder",
     "compare": "put results of several tests into one table",

@@ -1,15 +1,19 @@
 """``thinkseg evaluate``."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 from tqdm import tqdm
 
+from commands.options import add_inputs, choose_split
 from datamodules import VideoDataset
 from evaluation.benchmark import evaluate
+from evaluation.predictions import open_predictions
 from evaluation.protocols import BenchmarkProtocol, protocol_of
+from evaluation.report import write_report
+from evaluation.results import Result
 from evaluation.scoring import Outcome
 from evaluation.tables import show, write_tables
 from thinkseg import COMMANDS
@@ -27,6 +31,8 @@ def run(words: list[str]) -> None:
     print(show(evaluation))
     if parsed.out is not None:
         write_tables(evaluation, parsed.out)
+        predictions = open_predictions(parsed.predictions, dataset.index)
+        write_report(evaluation, dataset, predictions, parsed.out, progress=_show_drawing)
         print(f"\n{parsed.out}")
     sys.exit(0 if all(result.measurable for result in evaluation.results) else 1)
 
@@ -34,14 +40,7 @@ def run(words: list[str]) -> None:
 def evaluate_parser() -> ArgumentParser:
     """Return the parser of ``thinkseg evaluate``."""
     parser = ArgumentParser(prog="thinkseg evaluate", description=COMMANDS["evaluate"])
-    parser.add_subclass_arguments(VideoDataset, "dataset", required=True)
-    parser.add_argument("--split", help="part of the dataset, short for --dataset.split")
-    parser.add_argument(
-        "--predictions",
-        type=Path,
-        required=True,
-        help="folder or ZIP file of <video>/<expression>/<frame>.png, results.json, or another layout of a benchmark",
-    )
+    add_inputs(parser)
     parser.add_subclass_arguments(
         BenchmarkProtocol, "protocol", required=False, help="how it is measured; default: as the dataset's benchmark"
     )
@@ -53,8 +52,7 @@ def evaluate_parser() -> ArgumentParser:
 
 def _parts(parsed: Namespace) -> tuple[VideoDataset, BenchmarkProtocol]:
     """Return dataset and protocol, as they are asked for."""
-    if parsed.split is not None:
-        parsed.dataset.init_args.split = parsed.split
+    choose_split(parsed)
     if parsed.protocol is not None and parsed.official:
         parsed.protocol.init_args.official = True
     made = evaluate_parser().instantiate_classes(parsed)
@@ -63,4 +61,9 @@ def _parts(parsed: Namespace) -> tuple[VideoDataset, BenchmarkProtocol]:
 
 def _show_progress(outcomes: Iterable[Outcome], total: int) -> Iterable[Outcome]:
     bar: Iterable[Outcome] = tqdm(outcomes, total=total, unit=" expressions")
+    return bar
+
+
+def _show_drawing(results: Sequence[Result]) -> Iterable[Result]:
+    bar: Iterable[Result] = tqdm(results, unit=" film strips")
     return bar

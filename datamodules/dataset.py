@@ -145,6 +145,10 @@ class VideoDataset(Dataset[VideoSample | None], ABC):
         join = partial(inside, self.images, self.video_folder(record), record=record.key)
         return ImageReader([join(f"{name}.jpg") for name in record.frame_names], record.key)
 
+    def size(self, record: VideoRecord) -> tuple[int, int]:
+        """Return height and width of the video in pixels; raises `BadSampleError` if they cannot be known."""
+        return self.frames(record).size
+
     def reader(self, tracks: Sequence[Sequence[RLE | Picture | None]], record: VideoRecord, of: str = "") -> MaskReader:
         """Return the reader of tracks, one of each object, of the video of a record.
 
@@ -156,7 +160,7 @@ class VideoDataset(Dataset[VideoSample | None], ABC):
         Raises:
             BadSampleError: if a track does not fit the video.
         """
-        return MaskReader(tracks, self.frames(record).size, len(record.frame_names), f"{record.key} {of}".rstrip())
+        return MaskReader(tracks, self.size(record), len(record.frame_names), f"{record.key} {of}".rstrip())
 
     def times(self, record: VideoRecord, masks: MaskReader | None, generator: np.random.Generator) -> list[int]:
         """Return the positions of the frames that make the sample."""

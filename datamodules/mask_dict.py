@@ -7,7 +7,7 @@ from typing import Any
 from datamodules.dataset import VideoRecord
 from datamodules.errors import BadSampleError
 from datamodules.json_index import open_index
-from datamodules.masks import RLE, Picture
+from datamodules.masks import RLE, Picture, rle_size
 from datamodules.meta_expressions import MetaExpressionsDataset
 
 
@@ -39,6 +39,24 @@ class MaskDictDataset(MetaExpressionsDataset):
     def annotation(self, video_id: str, expression_id: str, expression: dict[str, Any]) -> tuple[str, ...]:
         """Return the names of the objects of an expression."""
         return tuple(str(name) for name in expression["anno_id"])
+
+    def size(self, record: VideoRecord) -> tuple[int, int]:
+        """Return height and width of the video: of its first frame or, where that is not on disk, of its masks.
+
+        Raises:
+            BadSampleError: if there is neither, or one that cannot be read.
+        """
+        try:
+            return super().size(record)
+        except BadSampleError as error:
+            tracks = [] if self.masks_path is None else self.tracks(self.masks_path, record)
+            masks = [mask for track in tracks if isinstance(track, list) for mask in track if isinstance(mask, dict)]
+            if not masks or error.reason != "missing frame":
+                raise
+        try:
+            return rle_size(masks[0])
+        except ValueError as error:
+            raise BadSampleError(f"{record.key!r}: {error}", "malformed mask") from error
 
     def tracks(self, path: Path, record: VideoRecord) -> list[list[RLE | Picture | None]]:
         """Return the mask of each object at each time.

@@ -1,5 +1,6 @@
 """What an evaluation found."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,7 +19,7 @@ class Result:
         row: the measures.
         per_frame: those that are means over frames, a number for each of ``frame_names``.
         frame_names: names of the frames that were measured.
-        problems: what was missing or unusable, a sentence each.
+        problems: what was missing or unusable, a sentence each, which names the expression.
         counted: False where the published tool leaves the expression out.
         missing: how many of the measured frames had no usable prediction.
         lost: ``expression`` if nothing at all was predicted for it, ``video`` if neither for any other of its video.
@@ -61,3 +62,15 @@ class Evaluation:
     table: dict[str, Row]
     results: list[Result]
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def headline(self) -> str:
+        """Heading of the number by which expressions are compared: J&F, or the first column."""
+        return "J&F" if {"J", "F"} <= self.columns.keys() else next(iter(self.columns.values()))
+
+    def worth(self, result: Result) -> float:
+        """Return the number by which expressions are compared, NaN where it does not apply."""
+        row = result.row
+        if {"J", "F"} <= self.columns.keys():
+            return (row.get("J", math.nan) + row.get("F", math.nan)) / 2
+        return row.get(next(iter(self.columns)), math.nan)

@@ -30,6 +30,11 @@ def strip_times(times: Sequence[int], wanted: int | None, max_frames: int) -> li
 
 
 def framed(picture: Tensor, label: str, marked: bool) -> Tensor:
-    """Put a label above a picture, and the colour of boxes around it if it is ``marked``, ``uint8 (3, h, w)``."""
+    """Put a label above a picture, and the colour of boxes around it if it is ``marked``.
+
+    Returns:
+        ``uint8 (3, h + 24, w + 6)``: a label that is too long for the picture is cut.
+    """
     edge, ink = (BOX, BOX) if marked else (PAPER, FAINT)
-    return above([text_block(label, size=12, colour=ink), pad(picture, 3, 3, 3, 3, edge)], gap=2)
+    cell = pad(picture, 3, 3, 3, 3, edge)
+    return above([text_block(label, cell.shape[-1], size=12, colour=ink, max_lines=1), cell], gap=2)

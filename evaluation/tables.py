@@ -140,14 +140,23 @@ def summary(evaluation: Evaluation) -> list[str]:
 
 def show(evaluation: Evaluation, decimals: int = 1) -> str:
     """Return an evaluation for the terminal: its setting, the table, and what was wrong with the predictions."""
-    width = max(map(len, evaluation.setting), default=0)
-    setting = [f"{name:<{width}}  {value}" for name, value in evaluation.setting.items()]
     problems = problems_of(evaluation)
     listed = [f"  - {sentence}" for sentence in problems[:MOST_PROBLEMS]]
     if len(problems) > MOST_PROBLEMS:
         listed.append(f"  - and {len(problems) - MOST_PROBLEMS:,} more")
-    blocks = [setting, table_of(evaluation, decimals).plain().splitlines(), summary(evaluation), listed]
+    blocks = [
+        lines_of(evaluation.setting),
+        table_of(evaluation, decimals).plain().splitlines(),
+        summary(evaluation),
+        listed,
+    ]
     return "\n\n".join("\n".join(map(printable, lines)) for lines in blocks if lines)
+
+
+def lines_of(setting: Mapping[str, str]) -> list[str]:
+    """Return a line for each name and value, values below each other."""
+    width = max(map(len, setting), default=0)
+    return [printable(f"{name:<{width}}  {value}") for name, value in setting.items()]
 
 
 def write_tables(evaluation: Evaluation, out: Path) -> None:
@@ -180,7 +189,7 @@ def write_tables(evaluation: Evaluation, out: Path) -> None:
         "rows.csv": _csv(*_expressions(evaluation.results)),
     }
     for name, text in content.items():
-        write_atomically(out / name, text.encode())
+        write_atomically(out / name, text.encode(errors="replace"))  # JSON can hold half a character
 
 
 def _protocols() -> list[type[BenchmarkProtocol]]:
@@ -203,7 +212,7 @@ def _expressions(results: Sequence[Result]) -> tuple[list[str], Iterator[list[st
             *(result.video_id, result.expression_id, result.expression, result.group),
             *_numbers(result.row, measures),
             *(str(len(result.frame_names)), str(result.missing), str(result.counted).lower()),
-            " ".join(result.problems),
+            "; ".join(result.problems),
         ]
         for result in results
     )

@@ -9,6 +9,7 @@ import torch
 from PIL.ImageFile import ImageFile
 
 from datamodules import (
+    BadSampleError,
     DatasetNotFoundError,
     LongRVOS,
     MeViS,
@@ -217,3 +218,18 @@ def test_own_videos(tmp_path):
     assert "group" not in dataset[1].meta
     assert dataset[2].masks is None
     assert len(OwnVideos(tmp_path, groups=["referring"])) == 2
+
+
+def test_masks_know_the_size_of_a_video_without_frames(tmp_path):
+    dataset = ReVOS(write_revos(tmp_path), "valid")
+    first, absent = dataset.index[0], dataset.index[3]
+    assert dataset.size(first) == (32, 32)
+    shutil.rmtree(dataset.images / first.video_id)
+    assert dataset.size(first) == (32, 32)
+    assert torch.equal(dataset.masks(first)(2), two_squares()[:1, 2])
+    assert torch.equal(dataset.foreground(first)(5), two_squares()[:, 5].any(dim=0))
+    with pytest.raises(BadSampleError, match=r"'toy/a/3': expected a frame .*, but there is no such file"):
+        dataset.size(absent)
+    write_json(tmp_path / "mask_dict.json", {"0": [{"size": "large"}, *[None] * 5]})
+    with pytest.raises(BadSampleError, match="'toy/a/0': Expected an RLE with `size`"):
+        ReVOS(tmp_path, "valid", groups=["absent", "referring"]).size(first)

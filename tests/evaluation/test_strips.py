@@ -23,7 +23,9 @@ def test_strip_times(times, wanted, max_frames, expected):
 def test_a_marked_picture_has_an_edge():
     picture = torch.full((3, 20, 30), 100, dtype=torch.uint8)
     plain, marked = (framed(picture, "frame 1", each) for each in (False, True))
-    assert plain.shape == marked.shape
+    assert (
+        plain.shape == marked.shape == framed(picture, "a long label, which is cut", marked=False).shape == (3, 44, 36)
+    )
     assert marked[:, -1, 0].tolist() == list(BOX)
     assert torch.equal(plain[:, -23:-3, 3:33], picture)
     assert torch.equal(marked[:, -23:-3, 3:33], picture)

@@ -8,8 +8,8 @@ import pytest
 from evaluation.tables import DASH, TextTable, cell, headings, latex, show, write_tables
 from tests.evaluation.found import evaluation, result
 
-MISSED = {"problems": ["'toy/a/2': frame 00000 is missing"], "missing": 1}
-LOST = {"problems": ["'toy/a/3': nothing"], "missing": 2, "lost": "expression", "counted": False}
+MISSED = {"problems": ["toy/a/2: frame 00000 is missing"], "missing": 1}
+LOST = {"problems": ["toy/a/3: nothing"], "missing": 2, "lost": "expression", "counted": False}
 
 
 def read_csv(path):
@@ -38,7 +38,7 @@ def test_show_counts_what_is_missing():
         "1 of 3 expressions have no prediction\n"
         "3 of 6 frames have no usable prediction\n"
         "1 of 3 expressions are left out, as the tool does",
-        "  - 'toy/a/2': frame 00000 is missing\n  - 'toy/a/3': nothing",
+        "  - toy/a/2: frame 00000 is missing\n  - toy/a/3: nothing",
     ]
 
 
