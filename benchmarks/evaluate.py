@@ -4,8 +4,8 @@
 
 `thinkseg evaluate` reads run-length codes or PNGs, on one thread and on several; the peer ``per_expression`` does what
 the benchmarks' scripts do: for each expression it decodes every mask, and measures J and F by the DAVIS formula. It is
-given some expressions only, and its time is extrapolated. The dataset is synthetic, 480 x 854 pixels, in the true layout
-of MeViS with a picture per video. Memory is the PSS of the process, sampled; it is read from ``/proc`` (Linux).
+given some expressions only, and its time is extrapolated. The dataset is synthetic, 480 x 854 pixels, in the layout of
+MeViS with a picture per video. Memory is the PSS of the process, sampled; it is read from ``/proc`` (Linux).
 """
 
 import argparse

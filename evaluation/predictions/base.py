@@ -27,7 +27,7 @@ class Found(NamedTuple):
 
 
 class Predictions(ABC):
-    """Masks that somebody has predicted, as they lie on disk; picklable, and reading changes nothing.
+    """Masks that somebody has predicted, as they lie on disk; any number of threads may read.
 
     Args:
         path: where they are.

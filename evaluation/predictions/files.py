@@ -9,7 +9,6 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 #: most bytes of one file; a mask of 8K with no compression at all has half as many
 LARGEST = 1 << 26
@@ -18,7 +17,7 @@ _SUSPICIOUS, _RATIO = 1 << 22, 100
 
 
 class Files(ABC):
-    """Files below a root; names are relative, with ``/``, and the root is the empty name. Picklable.
+    """Files below a root, for any number of threads; names are relative, with ``/``, and the root is the empty name.
 
     Args:
         path: the root.
@@ -123,9 +122,6 @@ class Archive(Files):
         self._unnamed: list[str] = []
         for entry in self._archive.infolist():
             self._place(entry)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Archive, (self.path,)
 
     @property
     def problems(self) -> list[str]:

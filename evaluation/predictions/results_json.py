@@ -80,9 +80,6 @@ class ResultsJSON(Predictions):
         """Return size and time of change of the file."""
         return file_stamp(self.path)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_last": ("", None)}
-
     def _video(self, video_id: str) -> Any:
         """Return the entry of a video, None if there is none; the last one is kept, since its expressions follow."""
         last = self._last  # threads may replace it

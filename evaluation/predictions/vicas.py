@@ -67,9 +67,6 @@ class ViCaSFiles(Predictions):
         """Return a digest of the names, sizes and times of change of all files."""
         return f"{self.base} {self.files.stamp()}"
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_last": ("", None)}
-
     def _referrals(self, name: str) -> list[Any]:
         """Return the masks of all referrals of a video; the last video is kept, since its expressions follow."""
         last = self._last  # threads may replace it

@@ -138,7 +138,7 @@ def test_surplus_of_a_json(tmp_path):
 @pytest.mark.parametrize("content", ["[]", "{", "", '{"a": 1, "a": 2}', "\x00"])
 def test_what_is_no_json_object_is_refused(tmp_path, content):
     (tmp_path / "results.json").write_text(content)
-    with pytest.raises(ValueError, match="Expected JSON in .*results.json"):
+    with pytest.raises(ValueError, match=r"Expected JSON in .*results\.json"):
         open_predictions(tmp_path / "results.json", RECORDS)
 
 
