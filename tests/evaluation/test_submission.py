@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import thinkseg
-from datamodules import MeViS, RefDAVIS17, RefYouTubeVOS, ViCaS
+from datamodules import MeViS, RefDAVIS17, RefYouTubeVOS
 from datamodules.masks import encode_rle
 from evaluation.images import encode_gray_mask, encode_mask
 from evaluation.predictions import open_predictions
@@ -104,7 +104,7 @@ def test_ref_youtube_vos_has_a_folder_around_it(tmp_path):
     write_submission(dataset, write_tree(tmp_path / "tree", dataset), tmp_path / "x.zip")
     found = pictures(tmp_path / "x.zip")
     assert len(found) == 2 * 3 * 6
-    assert list(found)[0] == "Annotations/c/0/00000.png"
+    assert next(iter(found)) == "Annotations/c/0/00000.png"
     assert list(found)[-1] == "Annotations/d/2/00005.png"
     assert found["Annotations/d/2/00005.png"].mode == "L"
     for record in dataset.index:
@@ -147,7 +147,7 @@ def test_incomplete_predictions_are_refused_with_a_list(tmp_path, mevis):
         "a/1: expected PNGs in `a/1`, but there are none",
         "a/2: 3 of 6 frames, 00001–00002, 00005: `a/2` has no `00001.png`, `00002.png`, `00005.png`: 3 of 6 frames "
         "missing",
-        "every expression of b: expected PNGs in `b`, but there are none",
+        "every expression of b: expected PNGs in `b/0`, but there are none",
     ]
     assert list(out.parent.iterdir()) == []
 
@@ -193,9 +193,14 @@ def test_what_the_disk_did_not_keep_is_found(tmp_path, mevis, monkeypatch):
     assert not (tmp_path / "x.zip").exists()
 
 
-def test_vicas_takes_no_pictures(tmp_path):
+def test_the_name_of_the_dataset_decides(mevis):
+    def made(name, kind):
+        return type(name, (kind,), {})(mevis.root, "valid")
+
+    assert layout_of(made("Mine", MeViS)).words == "<video>/<expression>/<frame>.png, gray, 0 and 255"
+    assert layout_of(made("Mine", RefYouTubeVOS)).words.startswith("Annotations/")
     with pytest.raises(ValueError, match="ViCaS takes a JSON per video"):
-        layout_of(ViCaS(tmp_path))
+        layout_of(made("ViCaS", MeViS))
 
 
 def test_spans():
