@@ -5,7 +5,12 @@ from datamodules.base import VideoDataModule
 from datamodules.conversations import Conversation, ConversationDataset
 from datamodules.dataset import VideoDataset, VideoRecord
 from datamodules.errors import BadSampleError, DatasetNotFoundError
+from datamodules.long_rvos import LongRVOS
 from datamodules.mevis import MeViS
+from datamodules.reason_vos import ReasonVOS
+from datamodules.ref_davis import RefDAVIS17
+from datamodules.ref_sav import RefSAV
+from datamodules.ref_youtube_vos import RefYouTubeVOS
 from datamodules.revos import ReVOS
 from datamodules.sampling import EveryFrame, FrameSelection, StridedThroughAnchor, UniformSelection
 from datamodules.structures import LazyStack, VideoSample
@@ -19,9 +24,14 @@ __all__ = [
     "EveryFrame",
     "FrameSelection",
     "LazyStack",
+    "LongRVOS",
     "MeViS",
     "OwnVideos",
     "ReVOS",
+    "ReasonVOS",
+    "RefDAVIS17",
+    "RefSAV",
+    "RefYouTubeVOS",
     "StridedThroughAnchor",
     "UniformSelection",
     "VideoDataModule",

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from datamodules.errors import BadSampleError, DatasetNotFoundError
 from datamodules.frames import FrameReader, ImageReader, inside
-from datamodules.masks import MaskReader, UnionReader
+from datamodules.masks import RLE, MaskReader, Picture, UnionReader
 from datamodules.sampling import EveryFrame, FrameSelection
 from datamodules.structures import LazyStack, VideoSample
 
@@ -71,6 +71,11 @@ class VideoDataset(Dataset[VideoSample | None], ABC):
         seed: source of every random choice, with epoch and index.
     """
 
+    #: the splits there are; none: whatever a subclass makes of ``split``
+    splits: ClassVar[tuple[str, ...]] = ()
+    #: the groups there are; none: any
+    group_names: ClassVar[tuple[str, ...]] = ()
+
     def __init__(
         self,
         root: str | Path,
@@ -82,6 +87,11 @@ class VideoDataset(Dataset[VideoSample | None], ABC):
     ) -> None:
         if on_bad_sample not in ("error", "skip"):
             raise ValueError(f"Expected `on_bad_sample` to be 'error' or 'skip', but got {on_bad_sample!r}")
+        for name, given, known in (("split", {split}, self.splits), ("groups", set(groups or ()), self.group_names)):
+            if known and (unknown := given - set(known)):
+                raise ValueError(
+                    f"Expected `{name}` of {type(self).__name__} to be of {list(known)}, but got {sorted(unknown)}"
+                )
         self.root = Path(root)
         self.split = split
         self.selection = EveryFrame() if selection is None else selection
@@ -122,14 +132,31 @@ class VideoDataset(Dataset[VideoSample | None], ABC):
         """Return the reader of the pixels that do not count, or None if all do."""
         return None
 
+    def video_folder(self, record: VideoRecord) -> str:
+        """Return the name of the folder of a video, below ``images``."""
+        return record.video_id
+
     def frames(self, record: VideoRecord) -> FrameReader:
         """Return the reader of all frames of the video.
 
         Raises:
             BadSampleError: if a name would leave the folder of the dataset.
         """
-        join = partial(inside, self.images, record.video_id, record=record.key)
+        join = partial(inside, self.images, self.video_folder(record), record=record.key)
         return ImageReader([join(f"{name}.jpg") for name in record.frame_names], record.key)
+
+    def reader(self, tracks: Sequence[Sequence[RLE | Picture | None]], record: VideoRecord, of: str = "") -> MaskReader:
+        """Return the reader of tracks, one of each object, of the video of a record.
+
+        Args:
+            tracks: the mask at each time, or None where the object is absent.
+            record: an expression about the video.
+            of: what the masks are, for messages, if not the expression's.
+
+        Raises:
+            BadSampleError: if a track does not fit the video.
+        """
+        return MaskReader(tracks, self.frames(record).size, len(record.frame_names), f"{record.key} {of}".rstrip())
 
     def times(self, record: VideoRecord, masks: MaskReader | None, generator: np.random.Generator) -> list[int]:
         """Return the positions of the frames that make the sample."""
@@ -228,6 +255,19 @@ def read_json(path: Path) -> Any:
     """
     status = path.stat()
     return _parsed(path, status.st_mtime_ns, status.st_size)
+
+
+def read_videos(path: Path) -> dict[str, Any]:
+    """Return ``videos`` of a JSON file, by name; do not change it.
+
+    Raises:
+        ValueError: if the file has another layout.
+    """
+    content = read_json(path)
+    videos = content.get("videos") if isinstance(content, dict) else None
+    if not isinstance(videos, dict):
+        raise ValueError(f"Expected `{path}` to hold an object with `videos`, but got none")
+    return videos
 
 
 @lru_cache(maxsize=4)

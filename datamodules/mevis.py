@@ -1,7 +1,7 @@
 """MeViS: expressions about motion."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from datamodules.mask_dict import MaskDictDataset
 from datamodules.sampling import FrameSelection
@@ -13,44 +13,49 @@ class MeViS(MaskDictDataset):
     Dataset format::
 
         root/<split>/JPEGImages/<video>/<frame>.jpg
-        root/<split>/meta_expressions.json
+        root/<split>/meta_expressions.json          MeViSv2: meta_expressions_v2.json, of valid ..._v2_release.json
         root/<split>/mask_dict.json                 train and valid_u only: the server keeps the masks of valid and test
+
+    MeViSv2 is 33,072 expressions about the same videos, among them some without a target, whose group is ``absent``; no
+    other has a group. That they have been spoken too is not used.
 
     Args:
         root: folder of the dataset.
         split: ``train``, ``valid_u``, ``valid`` or ``test``; the last two have no masks.
         selection: which frames make a sample; default every one.
+        expressions: name of the file of expressions below the folder of the split.
         on_bad_sample: what to do with a sample that cannot be used.
         seed: source of every random choice, with epoch and index.
 
     Reference:
-        MeViS: A Large-scale Benchmark for Video Segmentation with Motion Expressions (ICCV 2023),
-        https://github.com/henghuiding/MeViS
+        MeViS: A Large-scale Benchmark for Video Segmentation with Motion Expressions (ICCV 2023); MeViS: A Multi-Modal
+        Dataset for Referring Motion Expression Video Segmentation (arXiv 2512.10945), https://github.com/henghuiding/MeViS
     """
+
+    splits = ("train", "valid_u", "valid", "test")
 
     def __init__(
         self,
         root: str | Path,
         split: Literal["train", "valid_u", "valid", "test"] = "train",
         selection: FrameSelection | None = None,
+        expressions: str = "meta_expressions.json",
         on_bad_sample: Literal["error", "skip"] = "error",
         seed: int = 0,
     ) -> None:
-        if split not in ("train", "valid_u", "valid", "test"):
-            raise ValueError(f"Expected `split` of MeViS to be train, valid_u, valid or test, but got {split!r}")
         super().__init__(root, split, selection, None, on_bad_sample, seed)
-
-    @property
-    def images(self) -> Path:
-        """Folder of the videos, each a folder of JPEGs."""
-        return self.root / self.split / "JPEGImages"
+        self.expressions = expressions
 
     @property
     def expressions_file(self) -> Path:
         """The JSON of expressions."""
-        return self.root / self.split / "meta_expressions.json"
+        return self.root / self.split / self.expressions
 
     @property
-    def masks_file(self) -> Path | None:
+    def masks_path(self) -> Path | None:
         """The JSON of masks, or None where they are hidden."""
         return self.root / self.split / "mask_dict.json" if self.split in ("train", "valid_u") else None
+
+    def group_of(self, expression: dict[str, Any]) -> str | None:
+        """Return ``absent`` for an expression that is known to have no target."""
+        return None if self.masks_path is None or expression["anno_id"] else "absent"

@@ -9,7 +9,7 @@ from datamodules.dataset import VideoRecord
 from datamodules.errors import BadSampleError
 from datamodules.json_index import open_index
 from datamodules.mask_dict import MaskDictDataset
-from datamodules.masks import MaskReader, UnionReader
+from datamodules.masks import UnionReader
 from datamodules.sampling import FrameSelection
 
 #: the groups of expressions by ``type_id``; absent: nothing in the video answers to the expression
@@ -41,6 +41,10 @@ class ReVOS(MaskDictDataset):
         VISA: Reasoning Video Object Segmentation via Large Language Models (ECCV 2024), https://github.com/cilinyan/ReVOS-api
     """
 
+    splits = ("train", "valid")
+    group_names = GROUPS
+    fields = "`exp`, `anno_id` and `type_id` (0, 1 or 2)"
+
     def __init__(
         self,
         root: str | Path,
@@ -51,14 +55,15 @@ class ReVOS(MaskDictDataset):
         on_bad_sample: Literal["error", "skip"] = "error",
         seed: int = 0,
     ) -> None:
-        if split not in ("train", "valid"):
-            raise ValueError(f"Expected `split` of ReVOS to be 'train' or 'valid', but got {split!r}")
         if groups is None and split == "train":
             groups = ("referring", "reasoning")
-        if unknown := set(groups or ()) - set(GROUPS):
-            raise ValueError(f"Expected `groups` of ReVOS to be of {list(GROUPS)}, but got {sorted(unknown)}")
         super().__init__(root, split, selection, groups, on_bad_sample, seed)
         self.expressions = expressions or f"meta_expressions_{split}_.json"
+
+    @property
+    def images(self) -> Path:
+        """Folder of the videos, each a folder of JPEGs."""
+        return self.root / "JPEGImages"
 
     @property
     def expressions_file(self) -> Path:
@@ -66,22 +71,18 @@ class ReVOS(MaskDictDataset):
         return self.root / self.expressions
 
     @property
-    def masks_file(self) -> Path:
+    def masks_path(self) -> Path:
         """The JSON of masks."""
         return self.root / "mask_dict.json"
 
     @property
     def mask_dicts(self) -> list[Path]:
         """Every JSON of masks that is read if it is there."""
-        return [self.masks_file, self._foreground_file]
+        return [self.masks_path, self._foreground_file]
 
-    def record(
-        self, video_id: str, expression_id: str, expression: dict[str, Any], names: tuple[str, ...]
-    ) -> VideoRecord:
-        """Return the record of one expression, with its group."""
-        annotation = tuple(str(name) for name in expression["anno_id"])
-        group = GROUPS[("0", "1", "2").index(str(expression["type_id"]))]
-        return VideoRecord(video_id, expression_id, str(expression["exp"]), names, group, annotation)
+    def group_of(self, expression: dict[str, Any]) -> str:
+        """Return the group of an expression, by its ``type_id``."""
+        return GROUPS[("0", "1", "2").index(str(expression["type_id"]))]
 
     def foreground(self, record: VideoRecord) -> UnionReader:
         """Return the union of every object that any expression of the video names.
@@ -93,12 +94,10 @@ class ReVOS(MaskDictDataset):
         """
         stored = self._foreground.get(record.video_id)
         if stored is None:
-            tracks = [self.track(name, record) for name in self._annotations[record.video_id]]
+            tracks = [self.track(self.masks_path, name, record) for name in self._annotations[record.video_id]]
         else:
             tracks = [_masks(stored, record)]
-        return UnionReader(
-            MaskReader(tracks, self.frames(record).size, len(record.frame_names), f"{record.key} foreground")
-        )
+        return UnionReader(self.reader(tracks, record, "foreground"))
 
     @property
     def _foreground_file(self) -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from datamodules.dataset import VideoDataset, VideoRecord, read_json
+from datamodules.dataset import VideoDataset, VideoRecord, read_videos
 from datamodules.errors import BadSampleError
 from datamodules.frames import FrameReader, ImageReader, VideoReader, inside
 from datamodules.masks import RLE, MaskReader, Picture
@@ -68,10 +68,7 @@ class OwnVideos(VideoDataset):
         Raises:
             ValueError: if the file has another layout.
         """
-        content = read_json(self.annotations)
-        if not isinstance(content, dict) or not isinstance(content.get("videos"), dict):
-            raise ValueError(f"Expected `{self.annotations}` to hold an object with `videos`, but got none")
-        for video_id, video in content["videos"].items():
+        for video_id, video in read_videos(self.annotations).items():
             match video:
                 case {"frames": str(), "expressions": [*expressions]} if isinstance(video.get("objects", {}), dict):
                     yield from self._expressions(video_id, video, expressions)
@@ -131,8 +128,7 @@ class OwnVideos(VideoDataset):
                     f"{sorted(objects)}",
                     "unknown annotation",
                 )
-        tracks = [self._track(objects[name], name, record) for name in names]
-        return MaskReader(tracks, self.frames(record).size, len(record.frame_names), record.key)
+        return self.reader([self._track(objects[name], name, record) for name in names], record)
 
     def _track(self, masks: Any, name: str, record: VideoRecord) -> list[RLE | Picture | None]:
         match masks:

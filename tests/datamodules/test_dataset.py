@@ -1,4 +1,4 @@
-"""What every dataset keeps, over all writers of `tests.builders`, and what each has of its own."""
+"""What every dataset keeps, over all writers of true layouts, and what each has of its own."""
 
 import json
 import shutil
@@ -8,11 +8,42 @@ import pytest
 import torch
 from PIL.ImageFile import ImageFile
 
-from datamodules import DatasetNotFoundError, MeViS, OwnVideos, ReVOS, StridedThroughAnchor
+from datamodules import (
+    DatasetNotFoundError,
+    LongRVOS,
+    MeViS,
+    OwnVideos,
+    ReasonVOS,
+    RefDAVIS17,
+    RefSAV,
+    RefYouTubeVOS,
+    ReVOS,
+    StridedThroughAnchor,
+)
 from datamodules.dataset import read_json
 from tests.builders import two_squares, write_json, write_mevis, write_own_videos, write_revos
+from tests.layouts_video import (
+    write_long_rvos,
+    write_reason_vos,
+    write_ref_davis,
+    write_ref_sav,
+    write_ref_youtube_vos,
+)
 
-WRITERS = {ReVOS: write_revos, MeViS: write_mevis, OwnVideos: write_own_videos}
+WRITERS = {
+    ReVOS: write_revos,
+    MeViS: write_mevis,
+    OwnVideos: write_own_videos,
+    RefYouTubeVOS: write_ref_youtube_vos,
+    RefDAVIS17: write_ref_davis,
+    ReasonVOS: write_reason_vos,
+    LongRVOS: write_long_rvos,
+    RefSAV: write_ref_sav,
+}
+#: how many expressions a writer writes for a split, where not 6
+EXPRESSIONS = {RefDAVIS17: 16}
+#: the benchmarks of which an expression has several objects
+SEVERAL = [ReVOS, MeViS, OwnVideos, RefSAV]
 
 
 @pytest.fixture(scope="module", params=WRITERS, ids=lambda kind: kind.__name__)
@@ -28,8 +59,8 @@ def root(kind, tmp_path_factory):
 def test_samples(kind, root):
     dataset = kind(root)
     masks = two_squares()
-    assert len(dataset) == 6
-    for sample in (dataset[index] for index in range(6)):
+    assert len(dataset) == EXPRESSIONS.get(kind, 6)
+    for sample in (dataset[index] for index in range(len(dataset))):
         assert sample.frame_ids == list(range(6))
         assert sample.meta["frame_names"] == [f"{time:05d}" for time in range(6)]
         assert sample.meta["dataset"] == kind.__name__
@@ -43,25 +74,29 @@ def test_samples(kind, root):
     assert mover.boxes(3).tolist() == [[6, 4, 14, 12]]
 
 
-def test_several_objects(kind, root):
-    both = next(sample for sample in kind(root) if sample.expression == "both squares")
+@pytest.mark.parametrize("kind", SEVERAL, ids=lambda kind: kind.__name__)
+def test_several_objects(kind, tmp_path):
+    dataset = kind(WRITERS[kind](tmp_path))
+    both = next(sample for sample in dataset if sample.expression == "both squares")
     assert torch.equal(both.masks.stack(), two_squares())
     assert torch.equal(both.target([5]), two_squares()[:, [5]].any(dim=0))
 
 
 def test_nothing_is_read_before_it_is_asked_for(kind, root, tmp_path, monkeypatch):
-    """Constructing reads nothing, indexing no picture, drawing no picture but headers, frame 2 only frame 2."""
+    """Constructing reads nothing, indexing no picture, drawing none but headers, frame 2 only frame 2."""
     kind(tmp_path / "absent")
-    dataset = kind(root, selection=StridedThroughAnchor(num_frames=3))
     loaded = []
     load = ImageFile.load
     monkeypatch.setattr(ImageFile, "load", lambda image: loaded.append(image.filename) or load(image))
     monkeypatch.setattr("datamodules.masks.decode_rle", lambda rle: pytest.fail("decoded"))
-    sample = dataset[0]
+    sample = kind(root)[0]
     assert loaded == []
     sample.frames.at(1)
     sample.frames.at(1)
-    assert {Path(name).name for name in loaded} == {f"{sample.frame_ids[1]:05d}.jpg"}
+    assert {Path(name).name for name in loaded} == {"00001.jpg"}
+    loaded.clear()
+    kind(root, selection=StridedThroughAnchor(num_frames=3))[0]
+    assert [name for name in loaded if Path(name).suffix != ".png"] == []  # masks are measured, frames are not read
 
 
 def test_draws_are_a_function_of_seed_epoch_and_index(kind, root):
@@ -78,8 +113,9 @@ def test_draws_are_a_function_of_seed_epoch_and_index(kind, root):
 
 
 def test_index_errors(kind, root):
-    with pytest.raises(IndexError, match="below 6, but got 6"):
-        kind(root)[6]
+    dataset = kind(root)
+    with pytest.raises(IndexError, match=f"below {len(dataset)}, but got {len(dataset)}"):
+        dataset[len(dataset)]
 
 
 def test_not_found(kind, tmp_path):
@@ -144,8 +180,9 @@ def test_json_is_parsed_once(tmp_path):
     [
         (write_revos, ReVOS, ["mask_dict.json", "mask_dict_foreground.json"]),
         (write_mevis, MeViS, ["train/mask_dict.json"]),
+        (write_ref_sav, RefSAV, ["mask_dict.json"]),
     ],
-    ids=["ReVOS", "MeViS"],
+    ids=["ReVOS", "MeViS", "RefSAV"],
 )
 def test_masks_are_parsed_before_there_are_workers(tmp_path, write, kind, files):
     """Indexing the expressions indexes the masks; what is drawn afterwards follows a change of the file."""
