@@ -14,16 +14,22 @@ import torchvision_shim  # noqa: F401
 class ExactMetric(Metric):
     """A metric whose states stay float64.
 
-    Some strategies cast the module around a metric to the dtype of its weights, in which a sum over a benchmark would
-    lose digits.
+    Some strategies cast the module around a metric to the dtype of its weights, in which numbers would lose digits: of
+    what is done to the module, its states follow to another device only.
     """
 
     higher_is_better = True
     is_differentiable = False
     full_state_update = False
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._dtype = torch.float64  # of what a rank without measurements gathers
+
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ()) -> Module:
-        return super()._apply(lambda state: fn(state).to(state.dtype), exclude_state)
+        applied = super()._apply(lambda state: state.to(fn(state).device), exclude_state)
+        self._dtype = torch.float64
+        return applied
 
 
 class GroupedMetric(ExactMetric):
