@@ -156,8 +156,9 @@ class SegmentationModule(LightningModule):
 
     def _start_measuring(self, stage: str) -> None:
         trainer: Any = self.trainer
-        datamodule = trainer.datamodule
-        dataset: VideoDataset | None = getattr(datamodule, stage) if isinstance(datamodule, VideoDataModule) else None
+        data = trainer.datamodule
+        datasets = {"val": data.val, "test": data.test} if isinstance(data, VideoDataModule) else {}
+        dataset: VideoDataset | None = datasets.get(stage)
         if dataset is None and self.protocol is None:
             raise ValueError(
                 f"Expected a `protocol` where no VideoDataModule says by `{stage}` what is measured, but got None; "
