@@ -52,7 +52,8 @@ def rle_counts(rle: RLE) -> NDArray[np.int64]:
     if isinstance(counts, str | bytes):
         runs = _decompress(counts.encode("ascii", "replace") if isinstance(counts, str) else counts)
     elif isinstance(counts, list) and all(isinstance(count, int) for count in counts):
-        runs = np.asarray(counts, dtype=np.int64)
+        # No sum of what is at most one more than the picture can come round to its size, as one of int64 could.
+        runs = np.asarray([max(-1, min(count, height * width + 1)) for count in counts], dtype=np.int64)
     else:
         raise ValueError(
             f"Expected `counts` of an RLE to be a string or a list of int, but got {type(counts).__name__}"

@@ -46,8 +46,8 @@ class Truth:
 
     @cached_property
     def target(self) -> BitMasks:
-        """The union of the objects."""
-        return reduce(or_, self.objects, BitMasks.empty(self.shape))
+        """The union of the objects; of one object itself, with the boundaries that were drawn of it."""
+        return reduce(or_, self.objects) if self.objects else BitMasks.empty(self.shape)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Prediction:
     @cached_property
     def mask(self) -> BitMasks:
         """The union of the tracks."""
-        return reduce(or_, self.tracks, BitMasks.empty(self.shape))
+        return reduce(or_, self.tracks) if self.tracks else BitMasks.empty(self.shape)
 
 
 def scored_times(sample: VideoSample) -> list[int]:

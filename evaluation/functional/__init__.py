@@ -1,18 +1,10 @@
 """The measures themselves: pure functions of masks."""
 
 from evaluation.functional.bitmasks import BitMasks, Masks
-from evaluation.functional.frames import (
-    BoundaryCounts,
-    RegionCounts,
-    boundary_accuracy,
-    boundary_counts,
-    boundary_radius,
-    region_counts,
-    region_similarity,
-    robustness,
-)
+from evaluation.functional.boundaries import BoundaryCounts, boundary_accuracy, boundary_counts, boundary_radius
 from evaluation.functional.images import ciou, giou, image_iou
-from evaluation.functional.revos import official_accuracy, official_robustness
+from evaluation.functional.regions import RegionCounts, region_counts, region_similarity
+from evaluation.functional.revos import accuracy, official_accuracy, official_robustness, robustness
 from evaluation.functional.temporal import no_target_accuracy, target_accuracy, temporal_iou, video_iou
 from evaluation.functional.tracks import (
     THRESHOLDS,
@@ -32,6 +24,7 @@ __all__ = [
     "FrameScores",
     "Masks",
     "RegionCounts",
+    "accuracy",
     "assigned_scores",
     "average_precision",
     "boundary_accuracy",

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from evaluation.functional.bitmasks import Masks
-from evaluation.functional.frames import region_counts, region_similarity
+from evaluation.functional.regions import region_counts, region_similarity
 
 #: what LISA's code adds to denominators: to the union of an image, the number of images and the sum of unions
 _TO_UNION, _TO_COUNT, _TO_UNIONS = 1e-5, 1e-5, 1e-10

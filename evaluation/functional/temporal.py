@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from evaluation.functional.arguments import as_bits
 from evaluation.functional.bitmasks import BitMasks, Masks
-from evaluation.functional.frames import region_similarity
+from evaluation.functional.regions import region_similarity
 
 
 def temporal_iou(pred: Masks, target: Masks, wrong: Sequence[int] = ()) -> Tensor:
@@ -32,7 +33,8 @@ def temporal_iou(pred: Masks, target: Masks, wrong: Sequence[int] = ()) -> Tenso
         >>> temporal_iou(pred, target)
         tensor(0.3333, dtype=torch.float64)
     """
-    both, either = _presence(BitMasks.of(pred), BitMasks.of(target), wrong)
+    p, t = as_bits(pred=pred, target=target)
+    both, either = _presence(p, t, wrong)
     return _share(both.sum().double(), either)
 
 
@@ -48,7 +50,7 @@ def video_iou(pred: Masks, target: Masks, wrong: Sequence[int] = ()) -> Tensor:
         >>> video_iou(pred, target)
         tensor(0.2500, dtype=torch.float64)
     """
-    p, t = BitMasks.of(pred), BitMasks.of(target)
+    p, t = as_bits(pred=pred, target=target)
     both, either = _presence(p, t, wrong)
     times = both.nonzero().flatten().tolist()
     return _share(region_similarity(p.select(times), t.select(times)).sum(), either)
@@ -102,8 +104,6 @@ def _answered(pred: BitMasks, wrong: Sequence[int], value: Tensor | bool) -> Ten
 
 
 def _presence(pred: BitMasks, target: BitMasks, wrong: Sequence[int]) -> tuple[Tensor, Tensor]:
-    if pred.shape != target.shape:
-        raise ValueError(f"Expected `pred` and `target` to have one shape, but got {pred.shape} and {target.shape}")
     there = _present(target)
     answered = _answered(pred, wrong, ~there)
     return answered & there, answered | there

@@ -10,7 +10,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from evaluation.functional.bitmasks import BitMasks, Masks
-from evaluation.functional.frames import boundary_accuracy, region_similarity
+from evaluation.functional.boundaries import boundary_accuracy
+from evaluation.functional.regions import region_similarity
 
 #: track IoUs from which on an object counts as found: .5, .55 … .95
 THRESHOLDS = tuple(step / 20 for step in range(10, 20))

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from evaluation.cases import Prediction, Truth
-from evaluation.functional import official_accuracy
+from evaluation.functional import accuracy, official_accuracy
 from evaluation.protocols.base import BenchmarkProtocol, Missing
 
 
@@ -29,6 +29,6 @@ class RefSAVProtocol(BenchmarkProtocol):
 
     def per_frame(self, prediction: Prediction, truth: Truth) -> dict[str, Tensor]:
         """Return J, F and A."""
-        # Of one object the tool's A of a 0/1 image is the plain share of right pixels.
-        objects = truth.objects if self.official else [truth.target]
-        return super().per_frame(prediction, truth) | {"A": official_accuracy(prediction.mask, objects, 1)}
+        mask = prediction.mask
+        right = official_accuracy(mask, truth.objects, 1) if self.official else accuracy(mask, truth.target)
+        return super().per_frame(prediction, truth) | {"A": right}

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from evaluation.cases import Prediction, Truth
-from evaluation.functional import no_target_accuracy, official_accuracy, official_robustness, robustness
+from evaluation.functional import accuracy, no_target_accuracy, official_accuracy, official_robustness, robustness
 from evaluation.protocols.base import BenchmarkProtocol, Missing, Row
 
 
@@ -46,8 +46,7 @@ class ReVOSProtocol(BenchmarkProtocol):
         """Return J, F, A and, with a foreground, R."""
         frames = super().per_frame(prediction, truth)
         mask, foreground = prediction.mask, truth.foreground
-        # Of one object the tool's A of a 0/1 image is the plain share of right pixels.
-        frames["A"] = official_accuracy(mask, truth.objects if self.official else [truth.target], 1)
+        frames["A"] = official_accuracy(mask, truth.objects, 1) if self.official else accuracy(mask, truth.target)
         frames["A_255"] = official_accuracy(mask, truth.objects, 255)
         if foreground is not None:
             frames["R"] = (

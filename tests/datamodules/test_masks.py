@@ -65,6 +65,8 @@ def test_union_area(masks):
         pytest.param({"size": [60, 80], "counts": "c79c1000000000"}, id="runs too short"),
         pytest.param({"size": [60, 80], "counts": [10, 4791]}, id="runs too long"),
         pytest.param({"size": [60, 80], "counts": [5000, -200]}, id="negative run"),
+        pytest.param({"size": [60, 80], "counts": [2**70]}, id="beyond int64"),
+        pytest.param({"size": [60, 80], "counts": [2**63 - 1, 2**63 - 1, 4802]}, id="a sum beyond int64"),
         pytest.param({"size": [60, 80], "counts": "zzzzzzzzzz"}, id="unfinished number"),
         pytest.param({"size": [60, 80], "counts": "~~~~"}, id="foreign characters"),
         pytest.param({"size": [60, 80], "counts": "é0"}, id="not ascii"),

@@ -47,5 +47,5 @@ def test_is_there_a_target(areas, wrong, nothing, something):
 def test_numbers_are_double_and_shapes_are_compared():
     for measure in (temporal_iou, video_iou):
         assert measure(film(1), film(1)).dtype == torch.float64
-        with pytest.raises(ValueError, match=r"one shape, but got \(1, 1, 4\) and \(2, 1, 4\)"):
+        with pytest.raises(ValueError, match=r"one shape, but got .*\(1, 1, 4\).*\(2, 1, 4\)"):
             measure(film(1), film(1, 2))

@@ -1,0 +1,40 @@
+import numba
+import numpy as np
+import pytest
+
+from evaluation.functional.kernels import compiled, fill_runs, parse_runs
+
+
+def test_compiles_where_no_cache_can_be_written():
+    def double(number):
+        return 2 * number
+
+    double.__code__ = double.__code__.replace(co_filename="nowhere.py")
+    with pytest.raises(RuntimeError, match="no locator"):
+        numba.njit(cache=True)(double)
+    assert compiled(double)(21) == 42
+
+
+def test_surplus_runs_are_not_written():
+    plane = np.zeros((1, 2), np.uint64)
+    beyond = np.zeros((1, 2), np.uint64)  # likely the next in memory
+    fill_runs(np.array([1, 10**15]), plane, 3)
+    assert plane.tolist() == [[0b110, 0b111]]
+    assert not beyond.any()
+
+
+@pytest.mark.parametrize(
+    ("text", "pixels", "runs"),
+    [
+        (b"4", 4, [4]),
+        (b"13", 4, [1, 3]),
+        (b"0211", 6, [0, 2, 1, 3]),  # the fourth is 1 more than the second
+        (b"14O", 4, []),  # -1: a run is not negative
+        (b"5", 4, []),  # surplus
+        (b"3", 4, []),  # too few
+        (b"4`", 4, []),  # ends within a number
+        (b"", 4, []),
+    ],
+)
+def test_parse_runs(text, pixels, runs):
+    assert parse_runs(np.frombuffer(text, np.uint8), pixels).tolist() == runs
