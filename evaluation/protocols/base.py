@@ -127,12 +127,13 @@ class BenchmarkProtocol:
             return []
         wrong = {"empty": (), "zero": prediction.missing, "zero expression": tuple(range(truth.shape[0]))}[rule]
         scores = []
+        unknown = dict.fromkeys(self.measures, math.nan)
         for frames in self.unit_frames(prediction, truth):
             for values in frames.values():
                 values[list(wrong)] = 0.0
             means = {name: float(values.numpy().mean()) for name, values in frames.items()}
             measured = self.per_video(prediction, truth, row, wrong)
-            scores.append(VideoScores(row, self._rounded(means | measured), frames))
+            scores.append(VideoScores(row, self._rounded(unknown | means | measured), frames))
         return scores
 
     def rule(self, prediction: Prediction) -> Rule:
