@@ -169,6 +169,11 @@ def test_a_video_of_unknown_size_is_a_gap(tmp_path, mevis):
         write_submission(mevis, tree, tmp_path / "x.zip")
 
 
+def test_a_folder_is_no_archive(tmp_path, mevis):
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        write_submission(mevis, write_tree(tmp_path / "tree", mevis), tmp_path)
+
+
 def test_surplus_is_left_out_and_named(tmp_path, mevis):
     tree = write_tree(tmp_path / "tree", mevis)
     shutil.copytree(tree / "a", tree / "c")
