@@ -65,7 +65,7 @@ class Journal:
 
     def _write(self, content: dict[str, Any]) -> None:
         assert self._file is not None
-        self._file.write(f"{to_json(content)}\n".encode())
+        self._file.write(f"{to_json(content)}\n".encode("utf-8", "surrogatepass"))  # a sentence may hold anything
         self._file.flush()
 
     def _read(self) -> int:

@@ -96,4 +96,9 @@ def lost(times: Sequence[int], size: tuple[int, int], video: bool, sentence: str
 def named(names: Sequence[str], most: int = 5) -> str:
     """Return names as they are put into a sentence: the first few, and how many more there are."""
     rest = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(f"`{name}`" for name in names[:most]) + rest
+    return ", ".join(map(quoted, names[:most])) + rest
+
+
+def quoted(name: str) -> str:
+    """Return a name as it is put into a sentence, which can be written whatever the name holds."""
+    return f"`{name.encode('utf-8', 'backslashreplace').decode()}`"

@@ -90,7 +90,8 @@ class Folder(Files):
             for entry in sorted(self._entries(folder), key=lambda entry: entry.name):
                 if not entry.is_dir():
                     status = entry.stat()
-                    digest.update(f"{folder}/{entry.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+                    named = f"{folder}/{entry.name}\0{status.st_size}\0{status.st_mtime_ns}\n"
+                    digest.update(os.fsencode(named))
         return digest.hexdigest()
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:

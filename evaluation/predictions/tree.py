@@ -10,7 +10,7 @@ from datamodules.dataset import VideoRecord
 from datamodules.frames import inside
 from evaluation.cases import Prediction
 from evaluation.functional import BitMasks
-from evaluation.predictions.base import Found, Predictions, is_safe, lost, named
+from evaluation.predictions.base import Found, Predictions, is_safe, lost, named, quoted
 from evaluation.predictions.files import Files, join
 from evaluation.predictions.pictures import read_pixels
 
@@ -77,9 +77,9 @@ class PictureTree(Predictions):
             frames = set(wanted.get(folder, ()))
             extra = sorted(name for name in names if not (name.endswith(".png") and name[:-4] in frames))
             if extra and folder in wanted:
-                further.append(f"`{folder}`: {named(extra)}, no frames of the video, not read")
+                further.append(f"{quoted(folder)}: {named(extra)}, no frames of the video, not read")
             elif extra:
-                unknown.append(f"`{folder or '.'}`: {named(extra)}, of no expression of the dataset, not read")
+                unknown.append(f"{quoted(folder or '.')}: {named(extra)}, of no expression of the dataset, not read")
         return [*self._beside(), *self.files.problems, *_cut(unknown), *_cut(further)]
 
     def stamp(self) -> str:
@@ -92,7 +92,7 @@ class PictureTree(Predictions):
         for name in self.base.split("/") if self.base else []:
             others = sorted({*self.files.files(folder), *self.files.folders(folder)} - {name})
             if others:
-                sentences.append(f"{named(others)}, beside `{join(folder, name)}` with the masks, not read")
+                sentences.append(f"{named(others)}, beside {quoted(join(folder, name))} with the masks, not read")
             folder = join(folder, name)
         return sentences
 
@@ -146,5 +146,5 @@ class _Reading:
 
 def _cut(sentences: list[str]) -> list[str]:
     """Return the first sentences, and one that counts the others."""
-    rest = [f"{len(sentences) - _MOST:,} more folders like `{sentences[-1]}`"] if len(sentences) > _MOST else []
+    rest = [f"{len(sentences) - _MOST:,} more folders like the last one"] if len(sentences) > _MOST else []
     return [*sentences[:_MOST], *rest]

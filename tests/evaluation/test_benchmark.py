@@ -2,13 +2,14 @@
 
 import json
 import math
+import os
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
 
 from datamodules import MeViS, ReVOS
-from datamodules.errors import BadSampleError
 from evaluation.benchmark import ROWS, evaluate
 from evaluation.cases import Prediction
 from evaluation.functional import BitMasks, boundary_accuracy, region_similarity, robustness
@@ -253,11 +254,23 @@ def test_what_a_unit_misses(parts, missing, lost):
     assert (whole.missing, whole.lost) == (missing, lost)
 
 
-def test_an_unsafe_name_is_not_measurable(tmp_path, dataset, tree, monkeypatch):
+def test_an_unsafe_name_is_not_measurable(dataset, tree):
     meta = json.loads((dataset.root / "meta_expressions_valid_.json").read_text())
     meta["videos"]["../up"] = meta["videos"].pop("toy/b")
     write_json(dataset.root / "meta_expressions_valid_.json", meta)
     evaluation = evaluate(ReVOS(dataset.root, "valid"), tree, ReVOSProtocol())
     assert [result.measurable for result in evaluation.results] == [True] * 4 + [False] * 4
     assert "expected a relative name" in evaluation.results[4].problems[0]
-    assert issubclass(BadSampleError, ValueError)
+
+
+def test_text_that_is_no_unicode_stops_nothing(tmp_path, dataset, tree):
+    meta = json.loads((dataset.root / "meta_expressions_valid_.json").read_text())
+    meta["videos"]["toy/a"]["expressions"]["0"]["exp"] = "half a smile \ud83d"
+    write_json(dataset.root / "meta_expressions_valid_.json", meta)
+    Path(os.fsdecode(bytes(tree / "toy/a/0") + b"/\xff.png")).write_bytes(b"")
+    first, second = (
+        evaluate(ReVOS(dataset.root, "valid"), tree, ReVOSProtocol(), out=tmp_path / "out") for _ in range(2)
+    )
+    assert first.problems == ["`toy/a/0`: `\\udcff.png`, no frames of the video, not read"]
+    assert second.results[0].expression == "half a smile \ud83d"
+    assert same(first, second)

@@ -5,10 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from datamodules.masks import encode_rle
+from datamodules.masks import decode_rle, encode_rle
 from evaluation.predictions import open_predictions
+from evaluation.predictions.runs import read_track
 from tests.builders import two_squares, write_json
 from tests.evaluation.predicted import answers, expected, record, write_results, write_zip
 
@@ -140,6 +143,26 @@ def test_what_is_no_json_object_is_refused(tmp_path, content):
     (tmp_path / "results.json").write_text(content)
     with pytest.raises(ValueError, match=r"Expected JSON in .*results\.json"):
         open_predictions(tmp_path / "results.json", RECORDS)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["size", "counts", "x"]), inner),
+    max_leaves=8,
+)
+codes = st.fixed_dictionaries({"size": st.just([4, 4]) | values, "counts": st.text("01234OPQ~", max_size=9) | values})
+
+
+@given(st.lists(codes | values, min_size=1, max_size=6))
+def test_any_json_is_a_mask_or_named(cells):
+    track = read_track(cells, (4, 4))
+    assert track.bits.shape == (len(cells), 4, 4)
+    areas = track.bits.areas()
+    for place, cell in enumerate(cells):
+        if cell is None or place in track.broken:
+            assert areas[place] == 0
+        else:
+            assert areas[place] == int(decode_rle(cell).sum())
 
 
 # --- ViCaS -------------------------------------------------------------------------------------------------------
