@@ -213,20 +213,6 @@ def test_spans():
     assert spans("abcdef", [5]) == "f"
 
 
-def test_the_command(tmp_path, mevis, capsys):
-    tree = write_tree(tmp_path / "tree", mevis)
-    words = ["submit", "--dataset", "MeViS", "--dataset.root", str(mevis.root), "--split", "valid"]
-    words += ["--predictions", str(tree), "--out", str(tmp_path / "x.zip")]
-    (tree / "extra.txt").write_text("")
-    thinkseg.main(words)
-    shown = capsys.readouterr().out
-    assert "holds        2 videos, 6 expressions, 36 pictures" in shown
-    assert "  - left out: " in shown
-    (tree / "a/0/00000.png").unlink()
-    with pytest.raises(SystemExit, match=r"nothing was written:\n  - a/0: 1 of 6 frames, 00000: "):
-        thinkseg.main(words)
-
-
 def test_evaluation_of_the_archive_is_that_of_the_tree(tmp_path):
     dataset = MeViS(write_mevis(tmp_path / "mevis"), "valid_u")
     tree = write_tree(tmp_path / "tree", dataset)
