@@ -43,15 +43,15 @@ class JSONPerWorker(ReVOS):
         """None is indexed."""
         return []
 
-    def track(self, annotation_id, record):
+    def track(self, path, name, record):
         """Return the masks of one object."""
-        return read_json(self.masks_file)[annotation_id]
+        return read_json(path)[name]
 
 
 class Nothing(JSONPerWorker):
     """ReVOS, whose masks are not read: what the processes cost anyway."""
 
-    def track(self, annotation_id, record):
+    def track(self, path, name, record):
         """Return no masks."""
         return [None] * len(record.frame_names)
 
@@ -132,7 +132,7 @@ class Tracks(Dataset):
     def __getitem__(self, index: int) -> float:
         record = self.dataset.index[index]
         started = time.perf_counter()
-        track = self.dataset.track(record.annotation[0], record)
+        track = self.dataset.track(self.dataset.masks_path, record.annotation[0], record)
         assert len(track) == len(record.frame_names)
         return time.perf_counter() - started
 

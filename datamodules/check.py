@@ -86,6 +86,9 @@ def check(dataset: VideoDataset, progress: Callable[[Iterable[VideoRecord]], Ite
     except ValueError as error:
         report.problem("malformed file", str(error))
         return report
+    for key, count in Counter(record.key for record in index).items():
+        if count > 1:
+            report.problem("name twice", f"{key!r}")
     walk = enumerate(progress(index))
     for _, records in groupby(walk, key=lambda numbered: (numbered[1].video_id, numbered[1].frame_names)):
         for first, (number, record) in enumerate(records):
@@ -108,12 +111,20 @@ def _check_video(dataset: VideoDataset, record: VideoRecord, report: Report) -> 
             frames(time)
         except BadSampleError as error:
             report.problem(error.reason, str(error))
+    try:
+        void = dataset.void(record)
+        if void is not None:
+            report.counts["frames with void"] += sum(area > 0 for area in void.masks.areas())
+    except BadSampleError as error:
+        report.problem(error.reason, str(error))
 
 
 def _check_expression(dataset: VideoDataset, number: int, record: VideoRecord, report: Report) -> None:
     report.counts["expressions"] += 1
     if record.group is not None:
         report.counts[f"expressions, {record.group}"] += 1
+    if record.scored is not None:
+        report.counts["scored frames"] += len(record.scored)
     try:
         masks = dataset.masks(record)
         if masks is not None:

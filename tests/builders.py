@@ -1,7 +1,7 @@
 """Tiny true data: samples in memory, and the trees of each dataset on disk."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +197,10 @@ def write_json(path: Path, content: Any) -> None:
     """Write JSON, and the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def edit_json(path: Path, change: Callable[[Any], Any]) -> None:
+    """Change the content of a JSON file."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    write_json(path, content)

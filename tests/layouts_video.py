@@ -9,17 +9,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tests.builders import rle_track, two_squares, write_frames, write_json
+from tests.builders import edit_json, rle_track, two_squares, write_frames, write_json, write_mevis
 
 #: what is said about each object where an expression has one
 ABOUT = ("The mover.", "who arrives late?")
 
 
 def write_palette(path: Path, indices: Tensor) -> None:
-    """Write ``uint8 (H, W)`` as a palette PNG with the first colours of DAVIS."""
+    """Write ``uint8 (H, W)`` as a palette PNG with the first colours of DAVIS; all 256 have one, or 255 is cut off."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = Image.fromarray(indices.numpy().astype(np.uint8)).convert("P")
-    picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0] + 253 * [128, 128, 128])
     picture.save(path)
 
 
@@ -127,3 +127,18 @@ def write_ref_sav(root: Path, videos: Sequence[str] = ("sav_000001", "sav_000002
     write_json(root / "mask_dict.json", tracks)
     write_json(root / "meta_expressions_valid.json", {"videos": meta})
     return root
+
+
+def write_mevis_v2(root: Path) -> Path:
+    """Write a MeViS tree with files of the second version; where masks are shown, an expression has no target."""
+    write_mevis(root)
+    for split, name in (("train", "v2"), ("valid_u", "v2"), ("valid", "v2_release")):
+        meta = (root / split / "meta_expressions.json").rename(root / split / f"meta_expressions_{name}.json")
+        if split != "valid":
+            edit_json(meta, _add_absent)
+    return root
+
+
+def _add_absent(content: dict[str, Any]) -> None:
+    for video in content["videos"].values():
+        video["expressions"]["3"] = {"exp": "the one that flies", "obj_id": [], "anno_id": []}

@@ -46,7 +46,7 @@ def test_dataset(run):
     assert len(dataset) == 50
     video = dataset.index[34]
     assert video.expression_id == "0"
-    track = dataset.track(video.annotation[0], video)
+    track = dataset.track(dataset.masks_path, video.annotation[0], video)
     assert len(track) == len(video.frame_names)
     assert 0 < sum(cell is None for cell in track) < len(track) / 3
     masks = [decode_rle(cell) for cell in track[:20] if cell is not None]

@@ -1,6 +1,5 @@
 """What is wrong with data: an error that names file and record, or a sample that is left out, counted and logged."""
 
-import json
 import logging
 import shutil
 
@@ -8,13 +7,7 @@ import pytest
 from PIL import Image
 
 from datamodules import BadSampleError, OwnVideos, ReVOS
-from tests.builders import write_json, write_own_videos, write_revos
-
-
-def _edit(path, change):
-    content = json.loads(path.read_text())
-    change(content)
-    write_json(path, content)
+from tests.builders import edit_json, write_own_videos, write_revos
 
 
 def _truncate(path):
@@ -26,11 +19,11 @@ def _resize(path):
 
 
 def _meta(root, change):
-    _edit(root / "meta_expressions_train_.json", lambda meta: change(meta["videos"]["toy/a"]))
+    edit_json(root / "meta_expressions_train_.json", lambda meta: change(meta["videos"]["toy/a"]))
 
 
 def _mask(root, rle):
-    _edit(root / "mask_dict.json", lambda masks: masks["0"].__setitem__(2, rle))
+    edit_json(root / "mask_dict.json", lambda masks: masks["0"].__setitem__(2, rle))
 
 
 #: how to break a ReVOS tree: function of the root, the reason, and what the message names
@@ -51,7 +44,7 @@ DAMAGES = {
         r"toy/a/0.*time 2",
     ),
     "too few masks": (
-        lambda root: _edit(root / "mask_dict.json", lambda masks: masks["0"].pop()),
+        lambda root: edit_json(root / "mask_dict.json", lambda masks: masks["0"].pop()),
         "annotation length",
         r"toy/a/0.*each of the 6 frames, but got 5",
     ),
@@ -126,7 +119,7 @@ def test_bad_sample_is_skipped(tmp_path, damage, caplog):
 def test_unsafe_video_name(tmp_path, name):
     write_revos(tmp_path)
     path = tmp_path / "meta_expressions_train_.json"
-    _edit(path, lambda meta: meta["videos"].update({name: meta["videos"].pop("toy/a")}))
+    edit_json(path, lambda meta: meta["videos"].update({name: meta["videos"].pop("toy/a")}))
     dataset = ReVOS(tmp_path)
     with pytest.raises(BadSampleError, match=r"without `\.\.`") as caught:
         dataset[3]
@@ -148,7 +141,7 @@ def test_malformed_file(tmp_path, change, message):
     if change is None:
         path.write_text("{")
     else:
-        _edit(path, change)
+        edit_json(path, change)
     with pytest.raises(ValueError, match=message) as caught:
         len(ReVOS(tmp_path, on_bad_sample="skip"))
     assert path.name in str(caught.value)
@@ -168,7 +161,7 @@ def _said(meta):
 
 def test_no_expressions(tmp_path):
     write_revos(tmp_path)
-    _edit(tmp_path / "meta_expressions_train_.json", lambda meta: meta.update(videos={}))
+    edit_json(tmp_path / "meta_expressions_train_.json", lambda meta: meta.update(videos={}))
     with pytest.raises(ValueError, match=r"at least one expression of \['referring', 'reasoning'\] in split 'train'"):
         len(ReVOS(tmp_path))
 
@@ -189,7 +182,7 @@ OWN_DAMAGES = {
 def test_bad_own_video(tmp_path, damage):
     change, reason, message = OWN_DAMAGES[damage]
     write_own_videos(tmp_path)
-    _edit(tmp_path / "videos.json", lambda content: change(content["videos"]["folder"]))
+    edit_json(tmp_path / "videos.json", lambda content: change(content["videos"]["folder"]))
     dataset = OwnVideos(tmp_path)
     assert dataset[3].key == "film/0"
     with pytest.raises(BadSampleError, match=message) as caught:
@@ -207,6 +200,6 @@ def test_bad_own_video(tmp_path, damage):
 )
 def test_malformed_own_file(tmp_path, change, message):
     write_own_videos(tmp_path)
-    _edit(tmp_path / "videos.json", change)
+    edit_json(tmp_path / "videos.json", change)
     with pytest.raises(ValueError, match=message):
         len(OwnVideos(tmp_path))
