@@ -20,12 +20,12 @@ from functools import cache
 from io import BytesIO
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco
 
 from benchmarks.data_index import alone, pss
+from benchmarks.jf import decoded, official_counts
 from datamodules.mevis import MeViS
 from evaluation.benchmark import evaluate
 from evaluation.predictions import open_predictions
@@ -144,36 +144,18 @@ def per_expression(root: Path, expressions: int) -> tuple[float, list[float]]:
     started = time.perf_counter()
     for video, number in wanted[:expressions]:
         ids = videos[video]["expressions"][number]["anno_id"]
-        predicted = [coco.decode(code) for code in results[video][number]["prediction_masks"]]
+        predicted = [decoded(code) for code in results[video][number]["prediction_masks"]]
         annotated = [
-            np.sum([coco.decode(tracks[str(each)][frame]) for each in ids], axis=0) for frame in range(len(predicted))
+            np.any([decoded(tracks[str(each)][frame]) for each in ids], axis=0) for frame in range(len(predicted))
         ]
-        means.append(float(np.mean([davis(p, t) for p, t in zip(predicted, annotated, strict=True)])))
+        means.append(float(np.mean([score(*counts) for counts in official_counts(predicted, annotated)])))
     return opened + (time.perf_counter() - started) * len(wanted) / len(means), means
 
 
-def davis(predicted: np.ndarray, annotated: np.ndarray) -> float:
-    """Return (J + F) / 2 of a frame as davis2017-evaluation computes it; neither mask is empty."""
-    p, t = predicted.astype(bool), annotated.astype(bool)
-    region = np.sum(p & t) / np.sum(p | t)
-    radius = int(np.ceil(0.008 * np.linalg.norm(p.shape)))
-    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
-    disc = (x**2 + y**2 <= radius**2).astype(np.uint8)
-    edges = [edge(mask) for mask in (p, t)]
-    near = [cv2.dilate(each.astype(np.uint8), disc) for each in edges]
-    precision = np.sum(edges[0] * near[1]) / np.sum(edges[0])
-    recall = np.sum(edges[1] * near[0]) / np.sum(edges[1])
-    return float((region + 2 * precision * recall / (precision + recall)) / 2)
-
-
-def edge(mask: np.ndarray) -> np.ndarray:
-    """Return the pixels that differ from their right, lower or lower right neighbour, ``bool (H, W)``."""
-    right, below, across = (np.zeros_like(mask) for _ in range(3))
-    right[:, :-1], below[:-1], across[:-1, :-1] = mask[:, 1:], mask[1:], mask[1:, 1:]
-    found = mask ^ right | mask ^ below | mask ^ across
-    found[-1], found[:, -1] = mask[-1] ^ right[-1], mask[:, -1] ^ below[:, -1]
-    found[-1, -1] = False
-    return found
+def score(intersection: int, union: int, pred: int, target: int, pred_near: int, target_near: int) -> float:
+    """Return (J + F) / 2 of a frame whose masks are not empty, from the counts of the DAVIS formula."""
+    precision, recall = pred_near / pred, target_near / target
+    return float((intersection / union + 2 * precision * recall / (precision + recall)) / 2)
 
 
 # --- the measurement ---------------------------------------------------------------------------------------------

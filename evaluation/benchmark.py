@@ -137,18 +137,13 @@ def _evaluation(
         if result.counted:
             metrics.add(result.group, result.row)
     encodings = {encoding for outcome in outcomes for encoding in outcome.encodings}
-    setting = _dataset_setting(dataset) | _protocol_setting(protocol) | predictions.setting(encodings)
+    setting = _dataset_setting(dataset) | protocol.setting() | predictions.setting(encodings)
     return Evaluation(setting, protocol.columns, metrics.table(), results, predictions.surplus(dataset.index))
 
 
 def _dataset_setting(dataset: VideoDataset) -> dict[str, str]:
     groups = {} if dataset.groups is None else {"groups": ", ".join(dataset.groups)}
     return {"dataset": type(dataset).__name__, "root": str(dataset.root), "split": dataset.split} | groups
-
-
-def _protocol_setting(protocol: BenchmarkProtocol) -> dict[str, str]:
-    rule = "as the benchmark's own tool, defects included" if protocol.official else "ours: what is missing counts 0"
-    return {"protocol": type(protocol).__name__, "rules": rule}
 
 
 def _identity(dataset: VideoDataset, predictions: Predictions, protocol: BenchmarkProtocol) -> dict[str, str]:

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from datamodules.dataset import VideoDataset, VideoRecord
 from datamodules.errors import BadSampleError
 from evaluation.cases import Prediction, Truth
-from evaluation.functional import BitMasks
 from evaluation.predictions import Found, Predictions
 from evaluation.protocols import BenchmarkProtocol
 from evaluation.results import Result
-from evaluation.truths import TruthReader, scored_times
+from evaluation.truths import TruthReader, measured_times
 
 #: expressions that are measured together
 Unit = tuple[VideoRecord, ...]
@@ -49,7 +48,7 @@ class Scorer:
         """Score one unit; an annotation that is broken makes its expressions not measurable."""
         try:
             truth = self.truths.read(unit)
-            times = scored_times(unit[0])
+            times = measured_times(unit[0])
             found = [self.predictions.read(record, times, truth.shape[1:]) for record in unit]
         except BadSampleError as error:
             return Outcome(number, [self._unmeasurable(record, error) for record in unit], [])
@@ -57,8 +56,8 @@ class Scorer:
         return Outcome(number, self._results(unit, found, truth), encodings)
 
     def _results(self, unit: Unit, found: Sequence[Found], truth: Truth) -> list[Result]:
-        scores = self.protocol.score(together([each.prediction for each in found]), truth, unit[0].group)
-        names = [unit[0].frame_names[time] for time in scored_times(unit[0])]
+        scores = self.protocol.score(Prediction.together([each.prediction for each in found]), truth, unit[0].group)
+        names = [unit[0].frame_names[time] for time in measured_times(unit[0])]
         results = []
         for place, (record, each) in enumerate(zip(unit, found, strict=True)):
             score = scores[place] if scores else None
@@ -92,18 +91,3 @@ class Scorer:
             counted=False,
             measurable=False,
         )
-
-
-def together(predictions: Sequence[Prediction]) -> Prediction:
-    """Return the predictions for several expressions as one: all their tracks.
-
-    A time is missing if it is for each of them; an expression that misses more has an empty track there, as one has at
-    all times for which nothing was found, so that tracks and expressions stay in step.
-    """
-    if len(predictions) == 1:
-        return predictions[0]
-    shape = predictions[0].shape
-    tracks = [track for each in predictions for track in each.tracks or [BitMasks.empty(shape)]]
-    missing = set.intersection(*(set(each.missing) for each in predictions))
-    lost = min((each.lost for each in predictions), key=(None, "expression", "video").index)  # the least of all
-    return Prediction(shape, tracks, tuple(sorted(missing)), lost)

@@ -19,7 +19,7 @@ T = TypeVar("T")
 KEPT = 1 << 26
 
 
-def scored_times(record: VideoRecord) -> list[int]:
+def measured_times(record: VideoRecord) -> list[int]:
     """Return the positions of the frames that are measured.
 
     Raises:
@@ -55,7 +55,7 @@ class TruthReader:
             ValueError: if it is hidden.
         """
         first = unit[0]
-        times = scored_times(first)
+        times = measured_times(first)
         readers = []
         for record in unit:
             masks = self.dataset.masks(record)

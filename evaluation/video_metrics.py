@@ -1,20 +1,22 @@
-"""The table of a benchmark as a torchmetrics class: sums over expressions, one process or many."""
+"""The table of a benchmark as a torchmetrics class: rows of expressions, from one process or many."""
 
 import math
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Module
-from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 from evaluation.cases import Prediction, Truth
+from evaluation.metrics import ExactMetric
 from evaluation.protocols.base import BenchmarkProtocol, Row
 
 
-class VideoMetrics(Metric):
+class VideoMetrics(ExactMetric):
     """The measures of a benchmark, per group and overall; the mean reward too, where there is one.
+
+    What is kept is a row of numbers per expression, a hundred bytes, because some benchmarks make their table of more
+    than sums. Several processes put theirs one after another.
 
     Args:
         protocol: of the benchmark.
@@ -30,36 +32,27 @@ class VideoMetrics(Metric):
     NaN where there was nothing to average. Rows are those of ``protocol.groups`` that have expressions, and "overall".
     """
 
-    higher_is_better = True
-    is_differentiable = False
-    full_state_update = False
-
-    sums: Tensor
-    counts: Tensor
+    measured: list[Tensor]
 
     def __init__(self, protocol: BenchmarkProtocol, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.protocol = protocol
-        #: columns of the states
+        #: of what ``measured`` are the numbers: the group's place among ``groups``, then each of ``names``
+        self.groups = (*protocol.groups, "overall")
         self.names = (*protocol.measures, "reward")
-        self.rows = protocol.groups or ("overall",)
-        for state in ("sums", "counts"):
-            zeros = torch.zeros(len(self.rows), len(self.names), dtype=torch.float64)
-            self.add_state(state, zeros, dist_reduce_fx="sum")
+        self.add_state("measured", [], dist_reduce_fx="cat")
 
     def update(
         self, prediction: Prediction, truth: Truth, group: str | None = None, reward: float | None = None
     ) -> None:
         """Measure one expression."""
         for scores in self.protocol.score(prediction, truth, group):
-            self.add(scores.group, scores.row | {"reward": math.nan if reward is None else reward})
+            self.add(scores.group, scores.row | ({} if reward is None else {"reward": reward}))
 
     def add(self, group: str, row: Row) -> None:
         """Count what was measured."""
-        values = [row.get(name, math.nan) for name in self.names]
-        column = torch.tensor(values, dtype=torch.float64, device=self.sums.device)
-        self.sums[self.rows.index(group)] += column.masked_fill(column.isnan(), 0.0)
-        self.counts[self.rows.index(group)] += ~column.isnan()
+        numbers = [float(self.groups.index(group)), *(row.get(name, math.nan) for name in self.names)]
+        self.measured.append(torch.tensor(numbers, dtype=torch.float64, device=self.device))
 
     def compute(self) -> dict[str, Row]:
         """Return the table of everything measured since the last ``reset``, on all ranks."""
@@ -67,17 +60,9 @@ class VideoMetrics(Metric):
 
     def table(self) -> dict[str, Row]:
         """Return the table of what was measured or added here."""
-        means = (self.sums / self.counts).tolist()
-        given = {
-            name: dict(zip(self.names, row, strict=True))
-            for name, row, counts in zip(self.rows, means, self.counts, strict=True)
-            if counts.any()
-        }
-        table = self.protocol.table(given)
-        if bool(self.counts[:, -1].any()):
-            return table
-        return {name: {key: value for key, value in row.items() if key != "reward"} for name, row in table.items()}
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ()) -> Module:
-        # Some strategies cast the module around it to the dtype of its weights; a sum over a benchmark stays float64.
-        return super()._apply(lambda state: fn(state).to(state.dtype), exclude_state)
+        rows: dict[str, list[Row]] = {name: [] for name in self.groups}
+        measured = dim_zero_cat(self.measured).reshape(-1, 1 + len(self.names)).tolist() if len(self.measured) else []
+        for place, *numbers in measured:
+            known = {name: number for name, number in zip(self.names, numbers, strict=True) if not math.isnan(number)}
+            rows[self.groups[int(place)]].append(known)
+        return self.protocol.table(rows)

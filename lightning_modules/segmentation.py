@@ -5,13 +5,16 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
 
+from datamodules.base import VideoDataModule
+from datamodules.dataset import VideoDataset
 from datamodules.structures import VideoSample
 from dialogues.base import Dialogue
 from dialogues.episode import Episode
-from evaluation.cases import Prediction, Truth
+from evaluation.cases import Prediction, Truth, scored_times
 from evaluation.functional import BitMasks
-from evaluation.protocols import BenchmarkProtocol, ReVOSProtocol
+from evaluation.protocols import BenchmarkProtocol, protocol_of
 from evaluation.video_metrics import VideoMetrics
 from lightning_modules.parallelism import Parallelism
 from lightning_modules.rollout import rollout
@@ -31,7 +34,7 @@ class SegmentationModule(LightningModule):
         frame_sampler: which frames it is shown; by default 8 evenly spaced ones.
         rewards: by name; reported by validate and test, and trained on by GRPO.
         reward_weights: by name; see ``RewardCollection``.
-        protocol: how per-video numbers become a table.
+        protocol: how validate and test measure; None is the protocol of the dataset, which the datamodule knows.
         max_completion_length: most tokens of an answer.
         on_segmenter_error: ``error``, or ``skip`` to leave the episode out of every number and count it.
     """
@@ -54,7 +57,9 @@ class SegmentationModule(LightningModule):
         self.segmenter = segmenter
         self.frame_sampler = frame_sampler or UniformFrames()
         self.rewards = RewardCollection(rewards or {}, reward_weights)
-        self.metrics = VideoMetrics(protocol or ReVOSProtocol())
+        self.protocol = protocol
+        #: of the validation or the test that runs
+        self.metrics: VideoMetrics | None = None
         self.max_completion_length = max_completion_length
         self.on_segmenter_error = on_segmenter_error
         self.results: dict[str, dict[str, float]] = {}
@@ -72,6 +77,14 @@ class SegmentationModule(LightningModule):
     def transfer_batch_to_device(self, batch: list[VideoSample], device: torch.device, dataloader_idx: int) -> Any:
         """Leave samples where they are: frames are read lazily, and each part moves what it needs."""
         return batch
+
+    def on_validation_start(self) -> None:
+        """Measure as the validation set's benchmark does."""
+        self._start_measuring("val")
+
+    def on_test_start(self) -> None:
+        """Measure as the test set's benchmark does."""
+        self._start_measuring("test")
 
     def validation_step(self, batch: list[VideoSample], batch_idx: int) -> dict[str, Any]:
         """Answer once, greedily; segment every frame; update the metrics."""
@@ -141,20 +154,34 @@ class SegmentationModule(LightningModule):
                 self.segmenter_failures += 1
         return {"groups": groups, "scores": scores}
 
+    def _start_measuring(self, stage: str) -> None:
+        trainer: Any = self.trainer
+        data = trainer.datamodule
+        datasets = {"val": data.val, "test": data.test} if isinstance(data, VideoDataModule) else {}
+        dataset: VideoDataset | None = datasets.get(stage)
+        if dataset is None and self.protocol is None:
+            raise ValueError(
+                f"Expected a `protocol` where no VideoDataModule says by `{stage}` what is measured, but got None; "
+                "pass one of `evaluation.protocols`"
+            )
+        protocol = self.protocol or protocol_of(type(dataset).__name__)()
+        if protocol.together:
+            raise ValueError(
+                f"Expected a protocol that measures each expression for itself, but got {type(protocol).__name__}: "
+                "write masks by `thinkseg predict` and measure them by `thinkseg evaluate`"
+            )
+        for group in {record.group for record in dataset.index} if dataset is not None else ():
+            protocol.row(group)  # says now what it would say of a sample in the middle of the run
+        self.metrics = VideoMetrics(protocol).to(self.device)
+        rank_zero_info(", ".join(f"{name}: {value}" for name, value in protocol.setting().items()))
+
     def _measure(self, episode: Episode, scores: Scores) -> None:
-        sample = episode.sample
+        assert self.metrics is not None, "measuring has been started"
         reward = float(scores.total[0]) if self.rewards.rewards else None
-        times = list(range(sample.num_frames)) if sample.scored is None else sample.scored
-        assert sample.masks is not None
-        objects = [BitMasks.of(each) for each in sample.masks.stack(times)]
-        foreground, void = (
-            None if stack is None else BitMasks.of(stack.stack(times)) for stack in (sample.foreground, sample.void)
-        )
-        shape = (len(times), *sample.size)
-        prediction = Prediction(shape, [BitMasks.of(episode.prediction[times])])
-        self.metrics.update(prediction, Truth(shape, objects, foreground, void), sample.meta.get("group"), reward)
+        self.metrics.update(prediction_of(episode), Truth.of(episode.sample), episode.sample.meta.get("group"), reward)
 
     def _report(self, stage: str) -> None:
+        assert self.metrics is not None, "measuring has been started"
         self.results = self.metrics.compute()
         self.metrics.reset()
         self.rewards.reset()
@@ -165,3 +192,18 @@ class SegmentationModule(LightningModule):
         self.log_dict(flat)
         self.log(f"{stage}/segmenter_failures", float(self.segmenter_failures), reduce_fx="sum", sync_dist=True)
         self.segmenter_failures = 0
+
+
+def prediction_of(episode: Episode) -> Prediction:
+    """Return what an episode predicts at the frames that count: a track for each object it points at.
+
+    Raises:
+        ValueError: if it has not been segmented at each of them.
+    """
+    turn, times = episode.last, scored_times(episode.sample)
+    if turn.masks is None or turn.mask_frames != list(range(episode.sample.num_frames)):
+        raise ValueError(
+            f"Expected masks at every frame of {episode.sample.key!r}, but got them at {len(turn.mask_frames)} of "
+            f"{episode.sample.num_frames}: {turn.failure or 'not asked'}"
+        )
+    return Prediction((len(times), *episode.sample.size), [BitMasks.of(track[times]) for track in turn.masks])

@@ -1,5 +1,6 @@
 """Masks of many frames as bits."""
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -17,16 +18,17 @@ class BitMasks:
     """Masks of T frames, 64 pixels of a column to a word, so that operations on sets touch few bytes.
 
     What was derived from them is kept: a ground truth that many predictions are measured against, and that is this
-    object each time, has its boundaries drawn once. They are therefore not to be changed.
+    object each time, has its boundaries drawn and dilated once. They are therefore not to be changed.
 
     Args:
-        words: ``uint64 (T, W, ceil(H / 64))``; bit k of word j of a column is row ``64 * j + k``, and 0 below the last.
+        words: ``uint64 (T, ceil(H / 64), W)``; bit k of word j of a column is row ``64 * j + k``, and 0 below the last.
         height: number of rows, H.
     """
 
     def __init__(self, words: NDArray[np.uint64], height: int) -> None:
         self.words = words
         self.height = height
+        self._dilations: dict[int, NDArray[np.uint64]] = {}
 
     @classmethod
     def of(cls, masks: "Masks", size: tuple[int, int] | None = None) -> "BitMasks":
@@ -49,7 +51,7 @@ class BitMasks:
     def empty(cls, shape: tuple[int, int, int]) -> "BitMasks":
         """Return empty masks of a shape (T, H, W)."""
         time, height, width = shape
-        return cls(np.zeros((time, width, -(-height // 64)), np.uint64), height)
+        return cls(np.zeros((time, -(-height // 64), width), np.uint64), height)
 
     @classmethod
     def _from_dense(cls, masks: Tensor | NDArray[Any]) -> "BitMasks":
@@ -57,7 +59,7 @@ class BitMasks:
         if array.dtype != bool or array.ndim != 3:
             raise ValueError(f"Expected masks to be bool (T, H, W), but got {array.dtype.name} {array.shape}")
         bits = cls.empty(array.shape)
-        kernels.pack(np.ascontiguousarray(array).view(np.uint8), bits.words.view(np.uint8))
+        kernels.pack(np.ascontiguousarray(array).view(np.uint8), bits.words)
         return bits
 
     @classmethod
@@ -75,7 +77,7 @@ class BitMasks:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Frames, height and width."""
-        return len(self.words), self.height, self.words.shape[1]
+        return len(self.words), self.height, self.words.shape[2]
 
     def __or__(self, other: "BitMasks") -> "BitMasks":
         """Return the union."""
@@ -102,9 +104,28 @@ class BitMasks:
         """Pixels that differ from their right, lower or lower right neighbour; the image's edge is no boundary."""
         return BitMasks(kernels.draw_boundaries(self.words, self.height), self.height)
 
+    def count(self, other: "BitMasks") -> NDArray[np.int64]:
+        """Return the number of pixels per frame that are in both, ``int64 (T,)``."""
+        return kernels.count_common(self.words, self._same(other))
+
+    def count_near(self, other: "BitMasks", radius: int) -> NDArray[np.int64]:
+        """Return the number of pixels per frame with one of the other at most ``radius`` away, ``int64 (T,)``."""
+        self._same(other)
+        return kernels.count_common(self.words, other._dilated(radius))
+
+    def _dilated(self, radius: int) -> NDArray[np.uint64]:
+        """Return the words of the pixels that are at most ``radius`` away, and maybe some below the image."""
+        if radius not in self._dilations:
+            # Column by column the rows of a disc: exact, where a square or an elliptic structuring element is not.
+            asides = range(min(radius, self.words.shape[2] - 1) + 1)
+            spans = np.array([math.isqrt(radius**2 - aside**2) for aside in asides], dtype=np.int64)
+            self._dilations[radius] = kernels.dilate(self.words, spans)
+        return self._dilations[radius]
+
     def dense(self) -> Tensor:
         """Return ``bool (T, H, W)``."""
-        bits = np.unpackbits(self.words.view(np.uint8), axis=2, bitorder="little", count=self.height)
+        octets = np.ascontiguousarray(self.words.transpose(0, 2, 1)).view(np.uint8)
+        bits = np.unpackbits(octets, axis=2, bitorder="little", count=self.height)
         return torch.from_numpy(bits.view(bool).transpose(0, 2, 1).copy())
 
     def _same(self, other: "BitMasks") -> NDArray[np.uint64]:

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evaluation.functional import kernels
 from evaluation.functional.bitmasks import Masks
 from evaluation.functional.regions import without_void
 
@@ -24,12 +23,9 @@ class BoundaryCounts(NamedTuple):
 def boundary_counts(pred: Masks, target: Masks, void: Masks | None = None, tolerance: float = 0.008) -> BoundaryCounts:
     """Return how many boundary pixels match; arguments as `boundary_accuracy`."""
     p, t = (mask.boundaries for mask in without_void(pred, target, void))
-    _, height, width = p.shape
-    radius = boundary_radius(height, width, tolerance)
-    # Column by column the rows of the disc: exact, where a square or an elliptic structuring element is not.
-    spans = np.array([math.isqrt(radius**2 - aside**2) for aside in range(min(radius, width - 1) + 1)])
-    matched = kernels.count_near(p.words, t.words, spans), kernels.count_near(t.words, p.words, spans)
-    return BoundaryCounts(*map(torch.from_numpy, (p.areas(), t.areas(), *matched)))
+    radius = boundary_radius(*p.shape[1:], tolerance)
+    counts = p.areas(), t.areas(), p.count_near(t, radius), t.count_near(p, radius)
+    return BoundaryCounts(*map(torch.from_numpy, counts))
 
 
 def boundary_accuracy(pred: Masks, target: Masks, void: Masks | None = None, tolerance: float = 0.008) -> Tensor:

@@ -1,6 +1,6 @@
 """Loops over the words of masks, compiled by numba at their first call.
 
-Words are ``uint64 (T, W, ceil(H / 64))`` as in `BitMasks`; those of one frame are a plane. Words and integers never
+Words are ``uint64 (T, ceil(H / 64), W)`` as in `BitMasks`; those of one frame are a plane. Words and integers never
 meet in one expression, because numba would make floats of them.
 """
 
@@ -16,7 +16,7 @@ Counts = NDArray[np.int64]
 Octets = NDArray[np.uint8]
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
-_NONE, _ONE = np.uint64(0), np.uint64(1)
+_NONE, _ONE, _ALL = np.uint64(0), np.uint64(1), np.uint64(2**64 - 1)
 _FIRST_CHARACTER, _MOST_CHARACTERS = 48, 7  # of a number in COCO's compressed counts
 
 
@@ -32,92 +32,61 @@ def compiled(function: Kernel) -> Kernel:
         return cast(Kernel, numba.njit(nogil=True)(function))
 
 
-# --- words -------------------------------------------------------------------------------------------------------
-
-
-@compiled
-def _ones(word: np.uint64) -> int:
-    """Return the number of set bits; LLVM knows this form and makes one instruction of it."""
-    word -= (word >> _ONE) & np.uint64(0x5555555555555555)
-    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))  # type: ignore[return-value]
-
-
-@compiled
-def _below(count: int) -> np.uint64:
-    """Return a word whose lowest ``count`` bits are set; none if it is negative, all from 64 on."""
-    if count <= 0:
-        return _NONE
-    return ~_NONE if count >= 64 else (_ONE << np.uint64(count)) - _ONE
-
-
-@compiled
-def _smear(word: np.uint64, places: int) -> np.uint64:
-    """Return the bits within ``places`` of a set one."""
-    up = down = word
-    done, places = 1, min(places, 63) + 1
-    while done < places:
-        step = min(done, places - done)
-        up |= up << np.uint64(step)
-        down |= down >> np.uint64(step)
-        done += step
-    return up | down
-
-
-@compiled
-def _lowest(word: np.uint64) -> int:
-    """Return the place of the lowest set bit."""
-    return _ones(~word & (word - _ONE))
-
-
-@compiled
-def _highest(word: np.uint64) -> int:
-    """Return the place of the highest set bit."""
-    for step in (1, 2, 4, 8, 16, 32):
-        word |= word >> np.uint64(step)
-    return _ones(word) - 1
-
-
 # --- from pixels and runs to words -------------------------------------------------------------------------------
 
 
 @compiled
-def pack(pixels: Octets, octets: Octets) -> None:
+def pack(pixels: Octets, words: Words) -> None:
     """Fill words with pixels.
 
     Args:
         pixels: ``uint8 (T, H, W)``, everything that is not 0 is set.
-        octets: ``uint8 (T, W, 8 * ceil(H / 64))``, the octets of words of zeros.
+        words: of that shape, whatever they hold.
     """
     time, height, width = pixels.shape
-    eight = np.empty(width, np.uint8)  # rows at a time, so that the inner loop goes along a row
+    eights = np.empty((8, width), np.uint8)  # eight rows each; loops go along rows, many pixels at a time
     for t in range(time):
-        for octet in range((height + 7) // 8):
-            eight[:] = 0
-            for bit in range(min(8, height - 8 * octet)):
-                row = pixels[t, 8 * octet + bit]
+        for j in range(words.shape[1]):
+            eights[:] = 0
+            for y in range(min(64, height - 64 * j)):
+                row, eight, bit = pixels[t, 64 * j + y], eights[y // 8], np.uint8(1 << y % 8)
                 for x in range(width):
-                    eight[x] |= np.uint8(row[x] != 0) << np.uint8(bit)
+                    eight[x] |= bit if row[x] else np.uint8(0)
             for x in range(width):
-                octets[t, x, octet] = eight[x]
+                word = _NONE
+                for number in range(8):
+                    word |= np.uint64(eights[number, x]) << np.uint64(8 * number)
+                words[t, j, x] = word
 
 
 @compiled
 def fill_runs(runs: Counts, plane: Words, height: int) -> None:
     """Set the pixels of every second run in a plane of zeros; runs go down the columns and fill the picture."""
     x = y = 0
-    for number in range(len(runs)):
-        left = int(runs[number])
-        while left > 0 and x < len(plane):
-            end = min(y + left, height)
-            if number % 2 == 1:
-                for j in range(y // 64, (end + 63) // 64):
-                    plane[x, j] |= _below(end - 64 * j) & ~_below(y - 64 * j)
-            left -= end - y
-            y = end
-            if y == height:
-                x, y = x + 1, 0
+    for number in range(1, len(runs), 2):
+        y += runs[number - 1]
+        end = y + runs[number]
+        while y < end:
+            while y >= height:
+                x, y, end = x + 1, y - height, end - height
+            if x >= plane.shape[1]:
+                return
+            stop = min(end, height)
+            _fill_rows(plane, x, y, stop)
+            y = stop
+
+
+@compiled
+def _fill_rows(plane: Words, x: int, start: int, stop: int) -> None:
+    """Set rows from ``start`` to before ``stop``, at least one, of a column; mostly they are in one word."""
+    first, last = start >> 6, (stop - 1) >> 6
+    if first == last:
+        plane[first, x] |= (_ALL >> np.uint64(64 - stop + start)) << np.uint64(start & 63)
+    else:
+        plane[first, x] |= _ALL << np.uint64(start & 63)
+        for j in range(first + 1, last):
+            plane[j, x] = _ALL
+        plane[last, x] |= _ALL >> np.uint64(63 - ((stop - 1) & 63))
 
 
 @compiled
@@ -153,6 +122,15 @@ def parse_runs(text: Octets, pixels: int) -> Counts:
 
 
 @compiled
+def _ones(word: np.uint64) -> int:
+    """Return the number of set bits; LLVM knows this form and makes one instruction of it."""
+    word -= (word >> _ONE) & np.uint64(0x5555555555555555)
+    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))  # type: ignore[return-value]
+
+
+@compiled
 def count_set(words: Words) -> Counts:
     """Return the number of set pixels per frame, ``int64 (T,)``."""
     counts = np.zeros(len(words), np.int64)
@@ -164,82 +142,106 @@ def count_set(words: Words) -> Counts:
 
 @compiled
 def count_common(words: Words, others: Words) -> Counts:
-    """Return how many pixels are set in both and in any of two masks, ``int64 (2, T)``."""
-    counts = np.zeros((2, len(words)), np.int64)
+    """Return how many pixels are set in both of two masks, ``int64 (T,)``."""
+    counts = np.zeros(len(words), np.int64)
     for t in range(len(words)):
         flat, other_flat = words[t].ravel(), others[t].ravel()
         for k in range(len(flat)):
-            counts[0, t] += _ones(flat[k] & other_flat[k])
-            counts[1, t] += _ones(flat[k] | other_flat[k])
+            counts[t] += _ones(flat[k] & other_flat[k])
     return counts
 
 
-@compiled
-def count_near(words: Words, others: Words, spans: Counts) -> Counts:
-    """Return how many set pixels have one of the other mask within reach, ``int64 (T,)``.
-
-    Args:
-        words: whose pixels are counted.
-        others: where they look for neighbours.
-        spans: ``int64 (R,)``, how far up and down the reach goes 0, 1, … R - 1 columns aside.
-    """
-    counts = np.zeros(len(words), np.int64)
-    time, width, length = words.shape
-    for t in range(time):
-        for x in range(width):
-            for j in range(length):
-                if words[t, x, j]:
-                    counts[t] += _ones(words[t, x, j]) - _ones(_alone(words[t, x, j], others[t], x, j, spans))
-    return counts
-
-
-@compiled
-def _alone(word: np.uint64, plane: Words, x: int, j: int, spans: Counts) -> np.uint64:
-    """Return the bits of word j of column x that have none of a plane within reach; the nearest columns first."""
-    for aside in range(min(len(spans), len(plane))):
-        if word and x >= aside:
-            word &= ~_reached(plane[x - aside], j, spans[aside])
-        if word and x + aside < len(plane):
-            word &= ~_reached(plane[x + aside], j, spans[aside])
-        if word == _NONE:
-            break
-    return word
-
-
-@compiled
-def _reached(column: Words, j: int, span: int) -> np.uint64:
-    """Return the rows of word j that have a set row at most ``span`` away; of other words only the nearest counts."""
-    reached = _smear(column[j], span) if column[j] else _NONE
-    far = (span + 63) // 64
-    for k in range(j - 1, max(j - far, 0) - 1, -1):
-        if column[k]:
-            reached |= _below(_highest(column[k]) - 64 * (j - k) + span + 1)
-            break
-    for k in range(j + 1, min(j + far, len(column) - 1) + 1):
-        if column[k]:
-            reached |= ~_below(_lowest(column[k]) + 64 * (k - j) - span)
-            break
-    return reached
+# --- boundaries --------------------------------------------------------------------------------------------------
 
 
 @compiled
 def draw_boundaries(words: Words, height: int) -> Words:
     """Return the pixels that differ from their right, lower or lower right neighbour, where that is in the image."""
     boundaries = np.empty_like(words)
-    time, width, length = words.shape
+    time, length, width = words.shape
     last = _ONE << np.uint64((height - 1) % 64)
+    under = np.empty(width, np.uint64)
     for t in range(time):
-        for x in range(width):
-            here, beside = words[t, x], words[t, min(x + 1, width - 1)]
-            for j in range(length):
-                differs = here[j] ^ _under(here, j, last)
-                boundaries[t, x, j] = differs | (here[j] ^ beside[j]) | (here[j] ^ _under(beside, j, last))
+        for j in range(length):
+            here, row = words[t, j], boundaries[t, j]
+            if j + 1 < length:
+                below = words[t, j + 1]
+                for x in range(width):
+                    under[x] = here[x] >> _ONE | below[x] << np.uint64(63)
+            else:  # the image's last row stays, so that it differs from nothing below
+                for x in range(width):
+                    under[x] = here[x] >> _ONE | here[x] & last
+            for x in range(width - 1):
+                row[x] = (here[x] ^ under[x]) | (here[x] ^ here[x + 1]) | (here[x] ^ under[x + 1])
+            row[width - 1] = here[width - 1] ^ under[width - 1]
     return boundaries
 
 
 @compiled
-def _under(column: Words, j: int, last: np.uint64) -> np.uint64:
-    """Return word j moved up by a row; the last row of the image stays, so that it differs from nothing below."""
-    under: np.uint64 = column[j] >> _ONE
-    under |= column[j + 1] << np.uint64(63) if j + 1 < len(column) else column[j] & last
-    return under
+def dilate(words: Words, spans: Counts) -> Words:
+    """Return the pixels that have a set one within reach; rows below the image may be set, too.
+
+    Args:
+        words: what is dilated.
+        spans: ``int64 (R,)``, descending: how far up and down the reach goes 0, 1, … R - 1 columns aside.
+    """
+    reach = np.zeros_like(words)
+    time, length, width = words.shape
+    for t in range(time):
+        top, bottom, first, end = _occupied(words[t])
+        top, bottom = max(top - (spans[0] + 63) // 64, 0), min(bottom + (spans[0] + 63) // 64, length)
+        plane = words[t, top:bottom, first:end].copy()
+        spread = np.empty_like(plane)
+        span = 0
+        for aside in range(len(spans) - 1, -1, -1):  # from the farthest columns, where the reach is shortest
+            while span < spans[aside]:
+                # With more than one beyond what there is, a gap would stay at the edge of the image.
+                step = min(spans[aside] - span, span + 1, 63)
+                _spread(plane, step, spread)
+                plane, spread = spread, plane
+                span += step
+            left, right = max(first, aside), min(end, width - aside)
+            for j in range(bottom - top):
+                if left < end:
+                    _merge(plane[j, left - first :], reach[t, top + j, left - aside : end - aside])
+                if first < right:
+                    _merge(plane[j, : right - first], reach[t, top + j, first + aside : right + aside])
+    return reach
+
+
+@compiled
+def _occupied(plane: Words) -> tuple[int, int, int, int]:
+    """Return the first row of words that is not empty and the one behind the last, and the same of columns."""
+    length, width = plane.shape
+    top, bottom, first, end = length, 0, width, 0
+    for j in range(length):
+        for x in range(width):
+            if plane[j, x]:
+                top, bottom = min(top, j), j + 1
+                first, end = min(first, x), max(end, x + 1)
+    return min(top, bottom), bottom, min(first, end), end
+
+
+@compiled
+def _spread(plane: Words, step: int, spread: Words) -> None:
+    """Fill ``spread`` with the union of a plane and of it moved up and down by ``step`` rows, less than 64."""
+    near, far = np.uint64(step), np.uint64(64 - step)
+    for j in range(len(plane)):
+        here, row = plane[j], spread[j]
+        for x in range(len(row)):
+            row[x] = here[x] | here[x] << near | here[x] >> near
+        if j > 0:
+            above = plane[j - 1]
+            for x in range(len(row)):
+                row[x] |= above[x] >> far
+        if j + 1 < len(plane):
+            below = plane[j + 1]
+            for x in range(len(row)):
+                row[x] |= below[x] << far
+
+
+@compiled
+def _merge(row: NDArray[np.uint64], into: NDArray[np.uint64]) -> None:
+    """Add the bits of a row to another."""
+    for x in range(len(into)):
+        into[x] |= row[x]

@@ -1,56 +1,66 @@
 """ReVOS."""
 
-import math
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from evaluation.cases import Prediction, Truth
-from evaluation.functional import robustness
-from evaluation.protocols.base import BenchmarkProtocol, Missing, Row, VideoScores, mean
+from evaluation.functional import accuracy, no_target_accuracy, official_accuracy, official_robustness, robustness
+from evaluation.protocols.base import BenchmarkProtocol, Missing, Row
 
 
 class ReVOSProtocol(BenchmarkProtocol):
     """ReVOS (VISA, arXiv 2407.11325): overall is the unweighted mean of the referring and the reasoning mean.
 
-    Expressions whose target is absent have a row of their own and count nowhere else.
+    A is the share of pixels that are right, R how little of what was predicted is not the target. VISA's tool compares
+    pixels as they are stored, so that both depend on whether predictions are 0/1 or 0/255 images. ``A_255`` and
+    ``R_255`` are what it makes of 0/255 images, which published numbers mostly are; ``A`` and ``R`` are free of that.
+
+    Expressions whose target is absent have a row of their own and count nowhere else. ``hallucination`` is the share of
+    them for which anything is predicted; no published tool reports it.
 
     Args:
-        official: as VISA's tool: R of masks stored as 0/255 (each wrong pixel counts 255 times), and each expression's
-            percentages rounded to two decimals before they are averaged.
+        official: as VISA's tool, which rounds each expression's percentages to two decimals before they are averaged;
+            ``A`` and ``R`` are then what it makes of 0/1 images, where the values of objects that overlap add up.
     """
 
     datasets = ("ReVOS",)
     groups = ("referring", "reasoning", "absent")
-    measures = ("J", "F", "R")
-    columns = {"J": "J", "F": "F", "JF": "J&F", "R": "R"}
+    averaged = ("referring", "reasoning")
+    measures = ("J", "F", "A", "A_255", "R", "R_255", "hallucination")
+    columns = {
+        "J": "J",
+        "F": "F",
+        "JF": "J&F",
+        "A": "A",
+        "A_255": "A (0/255)",
+        "R": "R",
+        "R_255": "R (0/255)",
+        "hallucination": "halluc.",
+    }
+    tool_name = "tools/eval_revos.py of cilinyan/VISA"
     tool = Missing("zero", "zero", "zero expression")
-
-    def row(self, group: str | None) -> str:
-        """Return the group itself."""
-        if group not in self.groups:
-            raise ValueError(
-                f"Expected `group` to be one of {self.groups}, but got {group!r}: "
-                "use `MeViSProtocol` for a benchmark without groups"
-            )
-        return group
-
-    def overall(self, rows: dict[str, Row]) -> Row:
-        """Return the mean of the rows ``referring`` and ``reasoning``, or the one of them that has expressions."""
-        kinds = [rows[name] for name in ("referring", "reasoning") if name in rows]
-        return {name: mean([row[name] for row in kinds]) for name in next(iter(rows.values()))}
+    decimals = 2
 
     def per_frame(self, prediction: Prediction, truth: Truth) -> dict[str, Tensor]:
-        """Return J, F and, with a foreground, R."""
+        """Return J, F, A and, with a foreground, R."""
         frames = super().per_frame(prediction, truth)
-        if truth.foreground is not None:
-            frames["R"] = robustness(prediction.mask, truth.target, truth.foreground, self.official)
+        mask, foreground = prediction.mask, truth.foreground
+        frames["A"] = official_accuracy(mask, truth.objects, 1) if self.official else accuracy(mask, truth.target)
+        frames["A_255"] = official_accuracy(mask, truth.objects, 255)
+        if foreground is not None:
+            frames["R"] = (
+                official_robustness(mask, truth.objects, foreground, 1)
+                if self.official
+                else robustness(mask, truth.target, foreground)
+            )
+            frames["R_255"] = official_robustness(mask, truth.objects, foreground, 255)
         return frames
 
-    def score(self, prediction: Prediction, truth: Truth, group: str | None = None) -> list[VideoScores]:
-        """Return the means over frames of J, F and R; see `BenchmarkProtocol.score`."""
-        scores = super().score(prediction, truth, group)
-        for each in scores:
-            each.row.setdefault("R", math.nan)
-            if self.official:
-                each.row.update({name: round(100 * value, 2) / 100 for name, value in each.row.items()})
-        return scores
+    def per_video(self, prediction: Prediction, truth: Truth, row: str, wrong: Sequence[int]) -> Row:
+        """Return whether anything is predicted where there is no target."""
+        return {"hallucination": 1 - float(no_target_accuracy(prediction.mask, wrong))} if row == "absent" else {}
+
+    def overall(self, groups: Mapping[str, Row], pooled: Row) -> Row:
+        """Return the mean of the rows ``referring`` and ``reasoning``, or the one of them that has expressions."""
+        return super().overall(groups, pooled) | {"hallucination": pooled["hallucination"]}

@@ -11,7 +11,8 @@ from lightning_modules.callbacks.base import RunCallback
 class ResultsWriter(RunCallback):
     """Writes ``module.results`` to ``<run folder>/test.json`` or ``validation.json`` when an evaluation ends.
 
-    The file holds ``{group: {"J", "F", "JF", "R", "reward"}}`` in fractions; what has no value is null.
+    The file holds ``{group: {column: number}}``, the columns of the protocol and "reward", in fractions; what has no
+    value is null.
     """
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:

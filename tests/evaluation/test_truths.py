@@ -8,7 +8,7 @@ import torch
 from datamodules import MeViS, ReVOS
 from datamodules.errors import BadSampleError
 from datamodules.masks import MaskReader, Picture
-from evaluation.truths import TruthReader, read_objects, scored_times
+from evaluation.truths import TruthReader, measured_times, read_objects
 from tests.builders import rle_track, two_squares, write_json, write_mevis, write_revos
 from tests.evaluation.predicted import png, record
 
@@ -53,10 +53,10 @@ def test_a_unit_has_the_objects_of_all_its_expressions(dataset):
 
 
 def test_scored_times():
-    assert scored_times(record()) == [0, 1, 2, 3, 4, 5]
-    assert scored_times(record(scored=(1, 4))) == [1, 4]
+    assert measured_times(record()) == [0, 1, 2, 3, 4, 5]
+    assert measured_times(record(scored=(1, 4))) == [1, 4]
     with pytest.raises(BadSampleError, match="'toy/a/0': expected at least one frame"):
-        scored_times(record(scored=()))
+        measured_times(record(scored=()))
 
 
 def test_hidden_masks_point_to_the_server(tmp_path):

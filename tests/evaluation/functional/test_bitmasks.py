@@ -20,7 +20,7 @@ def test_every_form_makes_the_same_bits(masks):
     for make in plain.FORMS.values():
         bits = BitMasks.of(make(masks))
         assert bits.shape == masks.shape
-        assert bits.words.shape == (time, width, -(-height // 64))
+        assert bits.words.shape == (time, -(-height // 64), width)
         assert np.array_equal(bits.dense().numpy(), masks)
         assert bits.areas().tolist() == masks.sum(axis=(1, 2)).tolist()
 

@@ -16,10 +16,10 @@ def test_compiles_where_no_cache_can_be_written():
 
 
 def test_surplus_runs_are_not_written():
-    plane = np.zeros((2, 1), np.uint64)
-    beyond = np.zeros((2, 1), np.uint64)  # likely the next in memory
+    plane = np.zeros((1, 2), np.uint64)
+    beyond = np.zeros((1, 2), np.uint64)  # likely the next in memory
     fill_runs(np.array([1, 10**15]), plane, 3)
-    assert plane.tolist() == [[0b110], [0b111]]
+    assert plane.tolist() == [[0b110, 0b111]]
     assert not beyond.any()
 
 
