@@ -17,7 +17,7 @@ from datamodules.errors import BadSampleError, DatasetNotFoundError
 from datamodules.frames import FrameReader, ImageReader, inside
 from datamodules.masks import RLE, MaskReader, Picture, UnionReader
 from datamodules.sampling import EveryFrame, FrameSelection
-from datamodules.structures import LazyStack, VideoSample
+from datamodules.structures import LazyStack, VideoSample, places
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class VideoRecord:
         frame_names: every frame of the video, sorted.
         group: name of the group in which the benchmark reports it, or None where it has none.
         annotation: what the dataset needs to find the masks; None where they are hidden.
-        scored: positions of the frames that are measured, in order; None is all of them.
+        scored: positions of the frames that are measured, in order, one that counts twice twice; None is all of them.
     """
 
     video_id: str
@@ -231,7 +231,7 @@ class VideoDataset(Dataset[VideoSample | None], ABC):
             masks=None if masks is None else LazyStack(masks, len(times), dim=1),
             foreground=None if foreground is None else LazyStack(foreground, len(times)),
             void=None if void is None else LazyStack(void, len(times)),
-            scored=None if record.scored is None else [i for i, time in enumerate(times) if time in record.scored],
+            scored=None if record.scored is None else places(record.scored, times),
             meta=self.meta(record),
         )
         if self.on_bad_sample == "skip":

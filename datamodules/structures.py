@@ -1,5 +1,6 @@
 """The record every part of thinkseg speaks: one video, one expression, and its masks, read when asked for."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,7 +79,7 @@ class VideoSample:
         masks: ``bool (N, H, W)`` per time, one plane per annotated object, or None where the annotation is hidden.
         foreground: ``bool (H, W)`` per time, the union of every annotated object of the video, or None if unknown.
         void: ``bool (H, W)`` per time, pixels that do not count, or None if all do.
-        scored: times that are measured, in order; None is all of them.
+        scored: times that are measured, in order, one that counts twice twice; None is all of them.
         meta: facts a protocol or a picture needs: ``group`` (in which the benchmark reports it, or absent),
             ``frame_names`` (of the whole video, by ``frame_ids``), ``dataset``, ``conversations``.
 
@@ -134,7 +135,7 @@ class VideoSample:
             masks=None if self.masks is None else self.masks.select(index),
             foreground=None if self.foreground is None else self.foreground.select(index),
             void=None if self.void is None else self.void.select(index),
-            scored=None if self.scored is None else [i for i, time in enumerate(index) if time in self.scored],
+            scored=None if self.scored is None else places(self.scored, index),
             meta=self.meta,
         )
 
@@ -142,6 +143,16 @@ class VideoSample:
         if self.masks is None:
             raise ValueError(f"Expected masks for {self.key!r}, but its annotation is hidden; use `predict` instead")
         return self.masks
+
+
+def places(wanted: Sequence[int], among: Sequence[int]) -> list[int]:
+    """Return where the numbers of ``wanted`` are in ``among``, in its order, each as often as it is wanted.
+
+    >>> places([2, 5, 5, 9], among=[9, 5, 4])
+    [0, 1, 1]
+    """
+    counts = Counter(wanted)
+    return [place for place, number in enumerate(among) for _ in range(counts[number])]
 
 
 def tight_boxes(masks: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ from typing import Literal
 
 from evaluation.protocols.base import Row
 
+_J_AND_F = {"J", "F"}
+
 
 @dataclass(frozen=True)
 class Result:
@@ -64,13 +66,18 @@ class Evaluation:
     problems: list[str] = field(default_factory=list)
 
     @property
-    def headline(self) -> str:
-        """Heading of the number by which expressions are compared: J&F, or the first column."""
-        return "J&F" if {"J", "F"} <= self.columns.keys() else next(iter(self.columns.values()))
+    def headline(self) -> str | None:
+        """Heading of the number by which expressions are compared, None if they have none of their own."""
+        if self.columns.keys() >= _J_AND_F:
+            return "J&F"
+        first = next((name for result in self.results for name in result.per_frame), None)
+        return first if first is None else self.columns.get(first, first)
 
     def worth(self, result: Result) -> float:
-        """Return the number by which expressions are compared, NaN where it does not apply."""
-        row = result.row
-        if {"J", "F"} <= self.columns.keys():
-            return (row.get("J", math.nan) + row.get("F", math.nan)) / 2
-        return row.get(next(iter(self.columns)), math.nan)
+        """Return the number by which expressions are compared: J&F, or the first measure that is a mean over frames.
+
+        NaN where it does not apply.
+        """
+        names = [*sorted(_J_AND_F)] if self.columns.keys() >= _J_AND_F else [*result.per_frame][:1]
+        values = [result.row.get(name, math.nan) for name in names]
+        return sum(values) / len(values) if values else math.nan

@@ -23,7 +23,7 @@ def write_palette(path: Path, indices: Tensor) -> None:
     picture.save(path)
 
 
-def _labels(masks: Tensor) -> Tensor:
+def label_pictures(masks: Tensor) -> Tensor:
     """Return the index of the object at each pixel, ``uint8 (T, H, W)``; they do not overlap."""
     return (masks * torch.arange(1, len(masks) + 1)[:, None, None, None]).sum(dim=0).to(torch.uint8)
 
@@ -50,7 +50,7 @@ def write_ref_youtube_vos(root: Path, t: int = 6, size: int = 32) -> Path:
         )
         for video in videos:
             write_frames(root / split / "JPEGImages" / video, masks)
-            for time, indices in enumerate([] if hidden else _labels(masks)):
+            for time, indices in enumerate([] if hidden else label_pictures(masks)):
                 write_palette(root / split / "Annotations" / video / f"{time:05d}.png", indices)
     return root
 
@@ -58,7 +58,7 @@ def write_ref_youtube_vos(root: Path, t: int = 6, size: int = 32) -> Path:
 def write_ref_davis(root: Path, videos: Sequence[str] = ("dogs-jump", "blackswan"), t: int = 6, size: int = 32) -> Path:
     """Write a Ref-DAVIS17 tree: four expressions about each object, rows 0 and 1 void, and the tracks as a JSON."""
     masks = two_squares(t, size)
-    labels = _labels(masks)
+    labels = label_pictures(masks)
     labels[:, :2] = 255
     said = {str(n): {"exp": ABOUT[n // 4], "obj_id": str(n // 4 + 1)} for n in range(8)}
     for split in ("train", "valid"):

@@ -56,8 +56,7 @@ def write_report(
         element("h1", title),
         settings(evaluation),
         table(evaluation),
-        element("h2", f"{evaluation.headline} of expressions, in percent"),
-        element("div", *histograms(evaluation), class_="plots"),
+        *spread(evaluation),
         *_films("Best expressions", [drawn[result.key] for result in best]),
         *_films("Worst expressions", [drawn[result.key] for result in worst]),
         *problems(evaluation),
@@ -95,16 +94,17 @@ def table(evaluation: Evaluation) -> Html:
     return joined(element("table", head, body), _list(summary(evaluation)))
 
 
-def histograms(evaluation: Evaluation) -> Iterator[Html]:
+def spread(evaluation: Evaluation) -> Iterator[Html]:
     """Draw how expressions are spread, for each group and, where there are several, for all of them."""
-    counted = [result for result in evaluation.results if result.counted]
+    if evaluation.headline is None:
+        return
     groups: dict[str, list[float]] = {}
-    for result in counted:
-        groups.setdefault(result.group, []).append(evaluation.worth(result))
-    if len(groups) > 1:
-        yield histogram([value for values in groups.values() for value in values], "all expressions")
-    for group, values in groups.items():
-        yield histogram(values, group)
+    for result in evaluation.results:
+        if result.counted:
+            groups.setdefault(result.group, []).append(evaluation.worth(result))
+    every = {"all expressions": [value for values in groups.values() for value in values]} if len(groups) > 1 else {}
+    yield element("h2", f"{evaluation.headline} of expressions, in percent")
+    yield element("div", *(histogram(values, name) for name, values in (every | groups).items()), class_="plots")
 
 
 def expression(
@@ -112,8 +112,9 @@ def expression(
 ) -> Html:
     """Return one expression: its sentence, measures, film strip and curves."""
     strip = film(dataset, predictions, record, result)
-    measures = {evaluation.headline: evaluation.worth(result)}
-    measures |= {heading: result.row[name] for name, heading in headings(result.row).items()}
+    shown = headings(name for name in result.row if name in result.per_frame or name in evaluation.columns)
+    measures = {str(evaluation.headline): evaluation.worth(result)}
+    measures |= {heading: result.row[name] for name, heading in shown.items()}
     facts = [result.key, result.group, *(f"{name} {cell(name, value)}" for name, value in measures.items())]
     content = [element("h3", result.expression), element("div", " · ".join(facts), class_="faint")]
     if strip.jpeg is not None:

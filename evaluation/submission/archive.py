@@ -70,8 +70,11 @@ def write_submission(
     Raises:
         IncompleteSubmissionError: if any frame has no usable prediction.
         FileNotFoundError: if there are no predictions.
+        IsADirectoryError: if there is a folder in the archive's place.
         ValueError: if the benchmark takes no pictures, or the predictions have no known layout.
     """
+    if out.is_dir():
+        raise IsADirectoryError(f"Expected the name of a ZIP file to write, but `{out}` is a folder")
     layout, records = layout_of(dataset), dataset.index
     predictions = open_predictions(predictions_path, records)
     units = sorted(layout.units(records), key=lambda unit: layout.names(unit)[:1])

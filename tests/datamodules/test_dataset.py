@@ -1,6 +1,7 @@
 """What every dataset keeps, over all writers of true layouts, and what each has of its own."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,21 +9,27 @@ import pytest
 import torch
 from PIL.ImageFile import ImageFile
 
+import thinkseg
 from datamodules import (
     BadSampleError,
     DatasetNotFoundError,
+    GroundMoRe,
     LongRVOS,
     MeViS,
     OwnVideos,
+    ReasonSeg,
     ReasonVOS,
+    RefCOCO,
     RefDAVIS17,
     RefSAV,
     RefYouTubeVOS,
     ReVOS,
     StridedThroughAnchor,
+    ViCaS,
 )
 from datamodules.dataset import read_json
 from tests.builders import two_squares, write_json, write_mevis, write_own_videos, write_revos
+from tests.layouts_other import SHOWN, write_groundmore, write_reason_seg, write_ref_coco, write_vicas
 from tests.layouts_video import (
     write_long_rvos,
     write_reason_vos,
@@ -40,11 +47,17 @@ WRITERS = {
     ReasonVOS: write_reason_vos,
     LongRVOS: write_long_rvos,
     RefSAV: write_ref_sav,
+    GroundMoRe: write_groundmore,
+    ViCaS: write_vicas,
+    RefCOCO: write_ref_coco,
+    ReasonSeg: write_reason_seg,
 }
 #: how many expressions a writer writes for a split, where not 6
 EXPRESSIONS = {RefDAVIS17: 16}
 #: the benchmarks of which an expression has several objects
-SEVERAL = [ReVOS, MeViS, OwnVideos, RefSAV]
+SEVERAL = [ReVOS, MeViS, OwnVideos, RefSAV, GroundMoRe, ViCaS]
+#: videos of one frame, that of time `SHOWN`
+IMAGES = [RefCOCO, ReasonSeg]
 
 
 @pytest.fixture(scope="module", params=WRITERS, ids=lambda kind: kind.__name__)
@@ -57,22 +70,28 @@ def root(kind, tmp_path_factory):
     return WRITERS[kind](tmp_path_factory.mktemp(kind.__name__))
 
 
-def test_samples(kind, root):
+@pytest.fixture
+def masks(kind):
+    """What every video shows, ``bool (2, T, H, W)``."""
+    return two_squares()[:, SHOWN : SHOWN + 1] if kind in IMAGES else two_squares()
+
+
+def test_samples(kind, root, masks):
     dataset = kind(root)
-    masks = two_squares()
+    length = masks.shape[1]
     assert len(dataset) == EXPRESSIONS.get(kind, 6)
     for sample in (dataset[index] for index in range(len(dataset))):
-        assert sample.frame_ids == list(range(6))
-        assert sample.meta["frame_names"] == [f"{time:05d}" for time in range(6)]
+        assert sample.frame_ids == list(range(length))
+        assert sample.meta["frame_names"] == sorted(set(sample.meta["frame_names"]))
         assert sample.meta["dataset"] == kind.__name__
-        assert sample.frames.stack().shape == (6, 3, 32, 32)
+        assert sample.frames.stack().shape == (length, 3, 32, 32)
         # the frames show the objects, whatever was compressed
         seen = sample.frames.stack().float().mean(dim=1) > 140
         assert (seen ^ masks.any(dim=0)).float().mean() < 0.02
     mover = dataset[0]
     assert mover.expression == "The mover."
     assert torch.equal(mover.masks.stack(), masks[:1])
-    assert mover.boxes(3).tolist() == [[6, 4, 14, 12]]
+    assert mover.boxes(min(SHOWN, length - 1)).tolist() == [[6, 4, 14, 12]]
 
 
 @pytest.mark.parametrize("kind", SEVERAL, ids=lambda kind: kind.__name__)
@@ -84,7 +103,7 @@ def test_several_objects(kind, tmp_path):
 
 
 def test_nothing_is_read_before_it_is_asked_for(kind, root, tmp_path, monkeypatch):
-    """Constructing reads nothing, indexing no picture, drawing none but headers, frame 2 only frame 2."""
+    """Constructing reads nothing, indexing no picture, drawing none but headers, the last frame only it."""
     kind(tmp_path / "absent")
     loaded = []
     load = ImageFile.load
@@ -92,9 +111,9 @@ def test_nothing_is_read_before_it_is_asked_for(kind, root, tmp_path, monkeypatc
     monkeypatch.setattr("datamodules.masks.decode_rle", lambda rle: pytest.fail("decoded"))
     sample = kind(root)[0]
     assert loaded == []
-    sample.frames.at(1)
-    sample.frames.at(1)
-    assert {Path(name).name for name in loaded} == {"00001.jpg"}
+    sample.frames.at(-1)
+    sample.frames.at(-1)
+    assert {Path(name).name for name in loaded} == {f"{sample.meta['frame_names'][-1]}.jpg"}
     loaded.clear()
     kind(root, selection=StridedThroughAnchor(num_frames=3))[0]
     assert [name for name in loaded if Path(name).suffix != ".png"] == []  # masks are measured, frames are not read
@@ -110,7 +129,8 @@ def test_draws_are_a_function_of_seed_epoch_and_index(kind, root):
         return backwards
 
     assert draws(0, 1) == draws(0, 1)
-    assert len({str(draws(seed, epoch)) for seed in range(3) for epoch in range(3)}) > 5
+    found = {str(draws(seed, epoch)) for seed in range(3) for epoch in range(3)}
+    assert len(found) == 1 if kind in IMAGES else len(found) > 5
 
 
 def test_index_errors(kind, root):
@@ -120,8 +140,16 @@ def test_index_errors(kind, root):
 
 
 def test_not_found(kind, tmp_path):
-    with pytest.raises(DatasetNotFoundError, match=rf"{kind.__name__} not found in `root=.*expected `.*json`.*README"):
+    with pytest.raises(DatasetNotFoundError, match=rf"{kind.__name__} not found in `root=.*: expected `.*README"):
         len(kind(tmp_path))
+
+
+def test_the_command_finds_nothing_wrong(kind, root, capsys):
+    with pytest.raises(SystemExit) as done:
+        thinkseg.main(["data", "check", "--dataset", kind.__name__, "--dataset.root", str(root)])
+    shown = capsys.readouterr().out
+    assert done.value.code == 0, shown
+    assert re.search(rf"^  expressions +{EXPRESSIONS.get(kind, 6)}$", shown, re.MULTILINE)
 
 
 def test_invalid_policy(kind, root):

@@ -113,11 +113,21 @@ def test_no_expression_is_best_and_worst():
     assert [[each.expression_id for each in some] for some in extremes(evaluation(results), 1)] == [["4"], ["0"]]
 
 
-def test_other_benchmarks_are_ranked_by_their_first_measure():
-    results = [replace(result(number, 0, 0), row={"AP": number / 10}) for number in range(4)]
-    found = Evaluation({}, {"AP": "Track-mAP", "AP50": "AP50"}, {}, results)
-    assert found.headline == "Track-mAP"
+def test_other_benchmarks_are_ranked_by_their_first_measure_of_frames():
+    results = [replace(result(n, 0, 0), row={"IoU": n / 10, "union": 9}, per_frame={"IoU": [n]}) for n in range(4)]
+    found = Evaluation({}, {"gIoU": "gIoU", "cIoU": "cIoU"}, {}, results)
+    assert found.headline == "IoU"
     assert [each.expression_id for each in extremes(found, 1)[0]] == ["3"]
+
+
+def test_a_benchmark_without_a_number_for_an_expression_has_a_page(tmp_path, dataset, predictions):
+    record = dataset.index[0]
+    results = [replace(measured(record), row={"found@50": 1.0, "tracks": 2.0}, per_frame={}, problems=["a/0: odd"])]
+    found = Evaluation({"dataset": "ViCaS"}, {"mAP": "mAP"}, {"overall": {"mAP": 0.5}}, results)
+    assert found.headline is None
+    page = page_of(found, dataset, predictions, tmp_path)
+    assert [heading for heading in ("mAP", "50.0", "Problems (1)") if heading not in page.text] == []
+    assert "img" not in page.tags
 
 
 def strip_of(dataset, predictions, record, **fields):

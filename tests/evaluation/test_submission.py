@@ -169,6 +169,11 @@ def test_a_video_of_unknown_size_is_a_gap(tmp_path, mevis):
         write_submission(mevis, tree, tmp_path / "x.zip")
 
 
+def test_a_folder_is_no_archive(tmp_path, mevis):
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        write_submission(mevis, write_tree(tmp_path / "tree", mevis), tmp_path)
+
+
 def test_surplus_is_left_out_and_named(tmp_path, mevis):
     tree = write_tree(tmp_path / "tree", mevis)
     shutil.copytree(tree / "a", tree / "c")
@@ -206,20 +211,6 @@ def test_the_name_of_the_dataset_decides(mevis):
 def test_spans():
     assert spans("abcdef", [0, 1, 2, 4]) == "a–c, e"
     assert spans("abcdef", [5]) == "f"
-
-
-def test_the_command(tmp_path, mevis, capsys):
-    tree = write_tree(tmp_path / "tree", mevis)
-    words = ["submit", "--dataset", "MeViS", "--dataset.root", str(mevis.root), "--split", "valid"]
-    words += ["--predictions", str(tree), "--out", str(tmp_path / "x.zip")]
-    (tree / "extra.txt").write_text("")
-    thinkseg.main(words)
-    shown = capsys.readouterr().out
-    assert "holds        2 videos, 6 expressions, 36 pictures" in shown
-    assert "  - left out: " in shown
-    (tree / "a/0/00000.png").unlink()
-    with pytest.raises(SystemExit, match=r"nothing was written:\n  - a/0: 1 of 6 frames, 00000: "):
-        thinkseg.main(words)
 
 
 def test_evaluation_of_the_archive_is_that_of_the_tree(tmp_path):

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from datamodules import LongRVOS, MeViS, ReasonVOS, RefDAVIS17, RefSAV, RefYouTubeVOS, ReVOS
 from evaluation import protocols
 from evaluation.functional import boundary_accuracy, region_similarity
 from evaluation.protocols import BenchmarkProtocol, Missing, protocol_of
@@ -205,3 +206,8 @@ def test_per_frame_is_what_the_functions_say():
     assert torch.equal(scores.per_frame["J"], region_similarity(pred, target))
     assert torch.equal(scores.per_frame["F"], boundary_accuracy(pred, target))
     assert rows(BenchmarkProtocol(), (prediction(pred), truth(target)))["overall"] == [scores.row]
+
+
+@pytest.mark.parametrize("dataset", [LongRVOS, MeViS, ReVOS, ReasonVOS, RefDAVIS17, RefSAV, RefYouTubeVOS])
+def test_protocols_know_the_groups_of_their_datasets(dataset):
+    assert set(protocol_of(dataset.__name__).groups) == set(dataset.group_names)
