@@ -1,7 +1,7 @@
 """Predictions as one JSON of run-length codes, as Sa2VA and VideoSEG-O3 write them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from datamodules.dataset import VideoRecord
@@ -92,10 +92,11 @@ def _by_name(masks: list[Any], names: Any, expected: Sequence[str]) -> tuple[Map
     """Return the masks by the names of their frames, and what does not fit."""
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         return {}, [f"expected a list of names in `frames`, but got {str(names)[:80]}"]
-    stems = [name.removesuffix(next(filter(name.lower().endswith, _ENDINGS), "")) for name in names]
+    known = set(expected)
+    stems = [name if name in known else PurePosixPath(name).stem if name.endswith(_ENDINGS) else name for name in names]
     problems = []
     if len(masks) != len(stems):
         problems.append(f"expected a mask for each of {len(stems):,} frames, but got {len(masks):,}")
-    if extra := sorted(set(stems) - set(expected)):
+    if extra := sorted(set(stems) - known):
         problems.append(f"masks of {named(extra)}, no frames of the video, not read")
     return dict(zip(stems, masks, strict=False)), problems

@@ -56,13 +56,14 @@ def answers(videos=("toy/a", "toy/b"), typed=True):
     return {(video, str(number)): expected(each[1]) for video in videos for number, each in enumerate(said)}
 
 
-def write_tree(root: Path, masks, encoding="0/255"):
-    """Write ``<video>/<expression>/<frame>.png``."""
+def write_tree(root: Path, masks, encoding="0/255", names=None):
+    """Write ``<video>/<expression>/<frame>.png``; the frames of a video are numbered where ``names`` does not say."""
     for (video, expression), frames in masks.items():
         folder = root / video / expression
         folder.mkdir(parents=True)
         for time, mask in enumerate(frames):
-            (folder / f"{time:05d}.png").write_bytes(png(mask, encoding))
+            name = names[video][time] if names else f"{time:05d}"
+            (folder / f"{name}.png").write_bytes(png(mask, encoding))
     return root
 
 

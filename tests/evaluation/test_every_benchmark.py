@@ -4,11 +4,24 @@ import math
 
 import pytest
 
-from datamodules import LongRVOS, MeViS, ReasonVOS, RefDAVIS17, RefSAV, RefYouTubeVOS, ReVOS
+from datamodules import (
+    GroundMoRe,
+    LongRVOS,
+    MeViS,
+    ReasonSeg,
+    ReasonVOS,
+    RefCOCO,
+    RefDAVIS17,
+    RefSAV,
+    RefYouTubeVOS,
+    ReVOS,
+    ViCaS,
+)
 from evaluation.benchmark import evaluate
 from evaluation.protocols import MeViSv2Protocol, RefDAVIS17AnnotatorsProtocol, protocol_of
 from tests.builders import write_mevis, write_revos
 from tests.evaluation.predicted import write_results, write_tree
+from tests.layouts_other import write_groundmore, write_reason_seg, write_ref_coco, write_vicas
 from tests.layouts_video import (
     write_long_rvos,
     write_mevis_v2,
@@ -35,6 +48,10 @@ BENCHMARKS = {
     "ReasonVOS": (write_reason_vos, ReasonVOS, {}, None),
     "Long-RVOS": (write_long_rvos, LongRVOS, {"split": "valid"}, None),
     "Ref-SAV": (write_ref_sav, RefSAV, {}, None),
+    "GroundMoRe": (write_groundmore, GroundMoRe, {}, None),
+    "ViCaS": (write_vicas, ViCaS, {}, None),
+    "RefCOCO": (write_ref_coco, RefCOCO, {"split": "val"}, None),
+    "ReasonSeg": (write_reason_seg, ReasonSeg, {"split": "val"}, None),
 }
 
 
@@ -54,11 +71,16 @@ def annotated(dataset):
     return masks
 
 
+def names(dataset):
+    """Return the names of each video's frames."""
+    return {record.video_id: record.frame_names for record in dataset.index}
+
+
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_the_annotation_is_right(tmp_path, name):
     dataset, protocol = opened(name, tmp_path / "data")
     masks = annotated(dataset)
-    tree = write_tree(tmp_path / "predicted", masks, "palette")
+    tree = write_tree(tmp_path / "predicted", masks, "palette", names(dataset))
     evaluation = evaluate(dataset, tree, protocol)
     assert evaluation.problems == []
     assert [result.key for result in evaluation.results] == [record.key for record in dataset.index]
@@ -77,7 +99,7 @@ def test_nothing_for_an_expression_is_less_and_named(tmp_path, name):
     masks = annotated(dataset)
     first = next(iter(masks))
     assert any(mask.any() for mask in masks.pop(first))
-    evaluation = evaluate(dataset, write_tree(tmp_path / "predicted", masks), protocol)
+    evaluation = evaluate(dataset, write_tree(tmp_path / "predicted", masks, names=names(dataset)), protocol)
     lost = [result for result in evaluation.results if result.lost]
     assert [(result.video_id, result.expression_id) for result in lost] == [first]
     assert lost[0].missing == len(lost[0].frame_names)
