@@ -127,21 +127,21 @@ def png(blobs: tuple[int, ...], shift: int) -> bytes:
 # --- the peer ----------------------------------------------------------------------------------------------------
 
 
-def per_expression(root: Path, expressions: int) -> tuple[float, list[float]]:
+def per_expression(root: Path, expressions: int) -> dict:
     """Evaluate the first expressions as a benchmark's script does: decode all of one, then measure frame by frame.
 
     Returns:
-        Seconds, and the mean of J and F of each expression.
+        A row of the result.
     """
-    started = time.perf_counter()
+    started, before = time.perf_counter(), time.process_time()
     folder = root / "mevis" / "valid_u"
     videos = json.loads((folder / "meta_expressions.json").read_text())["videos"]
     tracks = json.loads((folder / "mask_dict.json").read_text())
     results = json.loads((root / "results.json").read_text())
-    opened = time.perf_counter() - started
+    opened, parsed = time.perf_counter() - started, time.process_time() - before
     wanted = [(video, number) for video, content in videos.items() for number in content["expressions"]]
     means = []
-    started = time.perf_counter()
+    started, before = time.perf_counter(), time.process_time()
     for video, number in wanted[:expressions]:
         ids = videos[video]["expressions"][number]["anno_id"]
         predicted = [decoded(code) for code in results[video][number]["prediction_masks"]]
@@ -149,7 +149,12 @@ def per_expression(root: Path, expressions: int) -> tuple[float, list[float]]:
             np.any([decoded(tracks[str(each)][frame]) for each in ids], axis=0) for frame in range(len(predicted))
         ]
         means.append(float(np.mean([score(*counts) for counts in official_counts(predicted, annotated)])))
-    return opened + (time.perf_counter() - started) * len(wanted) / len(means), means
+    times = len(wanted) / len(means)
+    return {
+        "seconds": opened + times * (time.perf_counter() - started),
+        "cpu_seconds": parsed + times * (time.process_time() - before),
+        "first": means[:4],
+    }
 
 
 def score(intersection: int, union: int, pred: int, target: int, pred_near: int, target_near: int) -> float:
@@ -254,15 +259,15 @@ def main(words: list[str] | None = None) -> dict:
     with tempfile.TemporaryDirectory() as temporary:
         root = arguments.folder or Path(temporary)
         alone(write_benchmark, root, arguments.expressions, arguments.frames, arguments.png)
-        peer, means = alone(per_expression, root, arguments.peer_expressions)
-        rows = [{"what": PEER, "seconds": peer, "first": means[:4]}]
+        rows = [{"what": PEER} | alone(per_expression, root, arguments.peer_expressions)]
         rows += [{"what": "decode"} | alone(decoding, root, source) for source in sources]
         threads = sorted({1, arguments.workers})
         rows += [{"what": "evaluate"} | alone(ours, root, source, number) for source in sources for number in threads]
     for row in rows:
         print({name: round(value, 3) if isinstance(value, float) else value for name, value in row.items()})
-    one = next(row["seconds"] for row in rows if row["what"] == "evaluate")
-    print(f"time on one thread from run-length codes, {PEER} over ours: {peer / one:.1f}")
+    one = next(row for row in rows if row["what"] == "evaluate")
+    ratio = rows[0]["cpu_seconds"] / one["cpu_seconds"]
+    print(f"processor time on one thread from run-length codes, {PEER} over ours: {ratio:.1f}")
     setting = {
         "expressions": arguments.expressions,
         "frames": arguments.frames,
@@ -271,7 +276,7 @@ def main(words: list[str] | None = None) -> dict:
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
     }
-    result = {"name": "evaluate", "setting": setting, "ratio": {PEER: peer / one}, "rows": rows}
+    result = {"name": "evaluate", "setting": setting, "ratio": {PEER: ratio}, "rows": rows}
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2))
     return result

@@ -25,4 +25,4 @@ def test_result(tmp_path):
         assert row["first"] == pytest.approx(peer["first"], abs=1e-9)
         assert 0.2 < row["JF"] < 1
         assert row["frame_ms"] == pytest.approx(1e3 * row["seconds"] / 60)
-    assert result["ratio"] == {"per_expression": peer["seconds"] / rows[2]["seconds"]}
+    assert result["ratio"] == {"per_expression": peer["cpu_seconds"] / rows[2]["cpu_seconds"]}
