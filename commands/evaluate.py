@@ -55,6 +55,8 @@ def _parts(parsed: Namespace) -> tuple[VideoDataset, BenchmarkProtocol]:
     choose_split(parsed)
     if parsed.protocol is not None and parsed.official:
         parsed.protocol.init_args.official = True
+    if parsed.official and "official" in parsed.dataset.init_args:
+        parsed.dataset.init_args.official = True  # a defect of how the tool reads, not of how it measures
     made = evaluate_parser().instantiate_classes(parsed)
     return made.dataset, made.protocol or protocol_of(type(made.dataset).__name__)(parsed.official)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from datamodules.files import to_json, write_atomically
-from evaluation.protocols.base import BenchmarkProtocol, Row
+from evaluation.protocols import Row, protocols
 from evaluation.results import Evaluation, Result
 
 #: what stands where a measure does not apply
@@ -103,7 +103,7 @@ def overall_last(table: Mapping[str, Numbers]) -> list[tuple[str, Numbers]]:
 
 def headings(measures: Iterable[str]) -> dict[str, str]:
     """Return the headings of measures, in the order in which protocols print them; what none prints comes last."""
-    known = {name: heading for protocol in _protocols() for name, heading in protocol.columns.items()}
+    known = {name: heading for protocol in protocols() for name, heading in protocol.columns.items()}
     given = list(dict.fromkeys(measures))
     ordered = [name for name in known if name in given] + [name for name in given if name not in known]
     return {name: known.get(name, name) for name in ordered}
@@ -190,13 +190,6 @@ def write_tables(evaluation: Evaluation, out: Path) -> None:
     }
     for name, text in content.items():
         write_atomically(out / name, text.encode(errors="replace"))  # JSON can hold half a character
-
-
-def _protocols() -> list[type[BenchmarkProtocol]]:
-    protocols = BenchmarkProtocol.__subclasses__()
-    for protocol in protocols:  # which grows by theirs
-        protocols.extend(protocol.__subclasses__())
-    return protocols
 
 
 def _table_rows(evaluation: Evaluation) -> Iterator[list[str]]:

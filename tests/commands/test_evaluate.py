@@ -1,13 +1,19 @@
 """``thinkseg evaluate``, in process."""
 
+import csv
 import json
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import thinkseg
+from datamodules import GroundMoRe
 from tests.builders import write_json, write_mevis, write_revos
 from tests.evaluation.predicted import answers, write_tree
+from tests.layouts_other import write_groundmore
 
 ROOT = Path(__file__).parents[2]
 
@@ -103,3 +109,28 @@ def test_what_predict_wrote_has_the_numbers_of_test(tmp_path):
         for measure, value in row.items():
             assert value == pytest.approx(tested[name][measure], abs=1e-9), (name, measure)
     assert 0 < evaluated["table"]["overall"]["J"] < 1
+
+
+def test_official_takes_the_frames_of_groundmore_as_the_folder_lists_them(tmp_path, monkeypatch, capsys):
+    """The published tool meets masks in the order of time with frames in the order of the folder."""
+    root = write_groundmore(tmp_path / "groundmore", t=6)
+    dataset = GroundMoRe(root, "test")
+    record = dataset.index[0]
+    masks = dataset.masks(record)
+    for time, name in enumerate(record.frame_names):
+        mask = Image.fromarray(255 * masks(time).any(dim=0).numpy().astype(np.uint8))
+        path = tmp_path / "run" / record.video_id / record.expression_id / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mask.save(path)
+    listed = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path=".": sorted(listed(path), reverse=True))
+    words = ["evaluate", "--dataset", "GroundMoRe", "--dataset.root", str(root), "--split", "test"]
+    tables = []
+    for rules in ([], ["--official"]):
+        out = tmp_path / f"out{len(rules)}"
+        assert run([*words, "--predictions", str(tmp_path / "run"), "--out", str(out), *rules]) == 0
+        with (out / "rows.csv").open() as file:
+            tables.append(next(iter(csv.DictReader(file))))
+    ours, official = tables
+    assert float(ours["J"]) == 1
+    assert float(official["J"]) < 1
