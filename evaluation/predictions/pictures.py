@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 _COLOURS = {"LA": "gray and alpha", "RGB": "RGB", "RGBA": "RGBA"}
 _DEEP = ("I", "I;16", "I;16B")
@@ -44,6 +44,8 @@ def read_pixels(content: bytes, size: tuple[int, int], indices: bool = False) ->
                 )
             values: NDArray[Any] = np.asarray(image)
             mode = image.mode
+    except UnidentifiedImageError as error:  # which names the address of the buffer
+        raise ValueError("expected a readable PNG, but got something else") from error
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"expected a readable PNG, but got: {error}") from error
     if mode in _COLOURS and not indices:
