@@ -71,7 +71,7 @@ class BitMasks:
         bits = cls.empty((len(rles), height, width))
         for plane, rle in zip(bits.words, rles, strict=True):
             if rle is not None:
-                kernels.fill_runs(_runs(rle), plane, height)
+                kernels.fill_runs(_runs(rle, height * width), plane, height)
         return bits
 
     @property
@@ -139,13 +139,12 @@ class BitMasks:
 Masks = BitMasks | Tensor | NDArray[Any] | Sequence[RLE | None]
 
 
-def _runs(rle: RLE) -> NDArray[np.int64]:
+def _runs(rle: RLE, pixels: int) -> NDArray[np.int64]:
     """Return the checked run lengths of an RLE."""
-    height, width = rle["size"]
     counts = rle.get("counts")
     if isinstance(counts, str | bytes):
         text = counts.encode("ascii", "replace") if isinstance(counts, str) else counts
-        runs = kernels.parse_runs(np.frombuffer(text, np.uint8), height * width)
+        runs = kernels.parse_runs(np.frombuffer(text, np.uint8), pixels)
         if len(runs):
             return runs
-    return rle_counts(rle)  # says what is wrong with it
+    return rle_counts(rle)  # or says what is wrong with them

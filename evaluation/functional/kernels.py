@@ -17,7 +17,7 @@ Octets = NDArray[np.uint8]
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 _NONE, _ONE, _ALL = np.uint64(0), np.uint64(1), np.uint64(2**64 - 1)
-_FIRST_CHARACTER, _MOST_CHARACTERS = 48, 7  # of a number in COCO's compressed counts
+_FIRST_CHARACTER, _MOST_BITS = 48, 35  # of a number in COCO's compressed counts
 
 
 def compiled(function: Kernel) -> Kernel:
@@ -60,62 +60,62 @@ def pack(pixels: Octets, words: Words) -> None:
 
 
 @compiled
-def fill_runs(runs: Counts, plane: Words, height: int) -> None:
-    """Set the pixels of every second run in a plane of zeros; runs go down the columns and fill the picture."""
-    x = y = 0
-    for number in range(1, len(runs), 2):
-        y += runs[number - 1]
-        end = y + runs[number]
-        while y < end:
-            while y >= height:
-                x, y, end = x + 1, y - height, end - height
-            if x >= plane.shape[1]:
-                return
-            stop = min(end, height)
-            _fill_rows(plane, x, y, stop)
-            y = stop
-
-
-@compiled
-def _fill_rows(plane: Words, x: int, start: int, stop: int) -> None:
-    """Set rows from ``start`` to before ``stop``, at least one, of a column; mostly they are in one word."""
-    first, last = start >> 6, (stop - 1) >> 6
-    if first == last:
-        plane[first, x] |= (_ALL >> np.uint64(64 - stop + start)) << np.uint64(start & 63)
-    else:
-        plane[first, x] |= _ALL << np.uint64(start & 63)
-        for j in range(first + 1, last):
-            plane[j, x] = _ALL
-        plane[last, x] |= _ALL >> np.uint64(63 - ((stop - 1) & 63))
-
-
-@compiled
 def parse_runs(text: Octets, pixels: int) -> Counts:
     """Return the runs of COCO's compressed counts, or none if they are malformed or do not fill the picture.
 
     A number is written in characters of 5 bits, low ones first, the sixth bit saying that more follow; from the fourth
-    number on it is the difference to the one before the last.
+    number on it is the difference to the one before the last. Where numbers end and which are negative no processor can
+    foresee: there are no branches on it.
     """
     runs = np.empty(len(text), np.int64)
-    number = place = 0
-    value = total = np.int64(0)
+    number = 0
+    value = shift = np.int64(0)
     for character in text:
         bits = np.int64(character) - _FIRST_CHARACTER
-        if bits < 0 or bits > 63 or place == _MOST_CHARACTERS:
+        if bits < 0 or bits > 63 or shift == _MOST_BITS:
             return runs[:0]
-        value |= (bits & 31) << (5 * place)
-        place += 1
-        if bits & 32:
-            continue
-        if bits & 16:
-            value -= np.int64(1) << (5 * place)
-        runs[number] = value + (runs[number - 2] if number > 2 else 0)
-        total += runs[number]
-        if runs[number] < 0 or total > pixels:
-            return runs[:0]
-        number += 1
-        place, value = 0, np.int64(0)
-    return runs[:number] if place == 0 and total == pixels else runs[:0]
+        value |= (bits & 31) << shift
+        runs[number] = value - ((bits & 16) << (shift + 1)) + (runs[number - 2] if number > 2 else 0)
+        more = (bits >> 5) & 1
+        number += 1 - int(more)
+        value, shift = value & -more, (shift + 5) & -more  # 0 where the number ends
+    total = least = np.int64(0)
+    for run in runs[:number]:
+        total, least = total + run, min(least, run)
+    return runs[:number] if shift == 0 and least == 0 and total == pixels else runs[:0]
+
+
+@compiled
+def fill_runs(runs: Counts, plane: Words, height: int) -> None:
+    """Set the pixels of every second run in a plane of zeros; runs go down the columns and fill the picture."""
+    width = plane.shape[1]
+    x = y = 0
+    for number in range(len(runs)):
+        y += int(runs[number])
+        while y >= height and x < width:
+            x, y = x + 1, y - height
+            if number % 2 == 1 and x < width:
+                plane[0, x] ^= _ONE  # the run goes on in this column
+        if x < width:
+            plane[y >> 6, x] ^= _ONE << np.uint64(y & 63)
+    _fill_between_marks(plane, height)
+
+
+@compiled
+def _fill_between_marks(plane: Words, height: int) -> None:
+    """Set the pixels from every odd mark of a column to before the next; a mark is a set bit."""
+    length, width = plane.shape
+    carried = np.zeros(width, np.uint64)  # all bits, if the number above was odd
+    inside = _ALL >> np.uint64((64 - height) & 63)
+    for j in range(length):
+        row = plane[j]
+        for x in range(width):
+            word = row[x]
+            for places in (1, 2, 4, 8, 16, 32):
+                word ^= word << np.uint64(places)
+            word ^= carried[x]
+            carried[x] = _ALL if word >> np.uint64(63) else _NONE
+            row[x] = word if j + 1 < length else word & inside
 
 
 # --- counts ------------------------------------------------------------------------------------------------------

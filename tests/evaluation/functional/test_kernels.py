@@ -24,17 +24,17 @@ def test_surplus_runs_are_not_written():
 
 
 @pytest.mark.parametrize(
-    ("text", "pixels", "runs"),
+    ("text", "runs"),
     [
-        (b"4", 4, [4]),
-        (b"13", 4, [1, 3]),
-        (b"0211", 6, [0, 2, 1, 3]),  # the fourth is 1 more than the second
-        (b"14O", 4, []),  # -1: a run is not negative
-        (b"5", 4, []),  # surplus
-        (b"3", 4, []),  # too few
-        (b"4`", 4, []),  # ends within a number
-        (b"", 4, []),
+        (b"6", [6]),
+        (b"15", [1, 5]),
+        (b"0211", [0, 2, 1, 3]),  # the fourth is 1 more than the second
+        (b"07O", []),  # -1: a run is not negative
+        (b"7", []),  # surplus
+        (b"5", []),  # too few
+        (b"6`", []),  # ends within a number
+        (b"", []),
     ],
 )
-def test_parse_runs(text, pixels, runs):
-    assert parse_runs(np.frombuffer(text, np.uint8), pixels).tolist() == runs
+def test_parse_runs(text, runs):
+    assert parse_runs(np.frombuffer(text, np.uint8), 6).tolist() == runs
