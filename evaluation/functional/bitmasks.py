@@ -117,7 +117,7 @@ class BitMasks:
         """Return the words of the pixels that are at most ``radius`` away, and maybe some below the image."""
         if radius not in self._dilations:
             # Column by column the rows of a disc: exact, where a square or an elliptic structuring element is not.
-            asides = range(min(radius, self.words.shape[2] - 1) + 1)
+            asides = range(min(radius + 1, max(self.words.shape[2], 1)))
             spans = np.array([math.isqrt(radius**2 - aside**2) for aside in asides], dtype=np.int64)
             self._dilations[radius] = kernels.dilate(self.words, spans)
         return self._dilations[radius]

@@ -173,7 +173,7 @@ def draw_boundaries(words: Words, height: int) -> Words:
                     under[x] = here[x] >> _ONE | here[x] & last
             for x in range(width - 1):
                 row[x] = (here[x] ^ under[x]) | (here[x] ^ here[x + 1]) | (here[x] ^ under[x + 1])
-            row[width - 1] = here[width - 1] ^ under[width - 1]
+            row[width - 1 :] = here[width - 1 :] ^ under[width - 1 :]  # a picture without columns has no last one
     return boundaries
 
 

@@ -49,6 +49,13 @@ def test_no_frames(form):
         assert measure(BOOL[:0], none).shape == measure(none, BOOL[:0]).shape == (0,)
 
 
+@pytest.mark.parametrize("shape", [(2, 0, 3), (2, 3, 0), (2, 0, 0)])
+def test_no_pixels(shape):
+    none = np.zeros(shape, bool)
+    for measure in (region_similarity, boundary_accuracy):
+        assert measure(none, none).tolist() == [1, 1]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

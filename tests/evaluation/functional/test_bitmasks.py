@@ -15,6 +15,7 @@ videos = arrays(bool, array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=
 
 
 @given(videos)
+@example(np.arange(2 * 64 * 3).reshape(2, 64, 3) % 3 == 1)  # runs end where columns, words and planes do
 def test_every_form_makes_the_same_bits(masks):
     time, height, width = masks.shape
     for make in plain.FORMS.values():
@@ -42,6 +43,21 @@ def test_boundaries(masks):
     assert np.array_equal(bits.boundaries.dense().numpy(), np.stack([plain.boundary(mask) for mask in masks]))
 
 
+@pytest.mark.parametrize("radius", [*range(1, 20), 31, 32, 33, 62, 63, 64, 65, 66, 127, 128, 129, 190])
+@pytest.mark.parametrize("width", [3, 150])
+def test_reach_of_a_pixel_is_a_disc(radius, width):
+    """At the edges of the image and of the words, where what is moved too far is lost."""
+    height = 200
+    everywhere = BitMasks.of(np.ones((1, height, width), bool))
+    for y, x in [(0, 0), (1, 1), (62, 2), (63, 0), (64, width - 1), (100, width // 2), (199, 1), (198, width - 2)]:
+        pixel = np.zeros((1, height, width), bool)
+        pixel[0, y, x] = True
+        rows, columns = np.ogrid[:height, :width]
+        disc = (rows - y) ** 2 + (columns - x) ** 2 <= radius**2
+        assert everywhere.count_near(BitMasks.of(pixel), radius) == disc.sum()
+        assert BitMasks.of(disc[None]).count_near(BitMasks.of(pixel), radius) == disc.sum()
+
+
 def test_boundaries_are_drawn_once():
     bits = BitMasks.empty((1, 4, 4))
     assert bits.boundaries is bits.boundaries
@@ -60,7 +76,7 @@ def outcome(decode):
 @example("P8")
 @example("P")  # ends within a number
 @example("`1`1")
-@example("ooooooo0")  # a number of eight characters
+@example("_PPPPPP0")  # 15, in a number of eight characters
 def test_compressed_counts_are_read_as_elsewhere(counts):
     """Both parsers take the same strings for the same masks, and refuse the same."""
     rle = {"size": [5, 3], "counts": counts}

@@ -1,8 +1,13 @@
 import numba
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis.extra.numpy import array_shapes, arrays
 
 from evaluation.functional.kernels import compiled, fill_runs, parse_runs
+from tests.evaluation.functional import plain
+
+pictures = arrays(bool, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40))
 
 
 def test_compiles_where_no_cache_can_be_written():
@@ -28,7 +33,7 @@ def test_surplus_runs_are_not_written():
     [
         (b"6", [6]),
         (b"15", [1, 5]),
-        (b"0211", [0, 2, 1, 3]),  # the fourth is 1 more than the second
+        (b"1121", [1, 1, 2, 2]),  # the fourth is 1 more than the second, the third is itself
         (b"07O", []),  # -1: a run is not negative
         (b"7", []),  # surplus
         (b"5", []),  # too few
@@ -38,3 +43,9 @@ def test_surplus_runs_are_not_written():
 )
 def test_parse_runs(text, runs):
     assert parse_runs(np.frombuffer(text, np.uint8), 6).tolist() == runs
+
+
+@given(pictures)
+def test_parse_runs_needs_no_help(mask):
+    text = np.frombuffer(plain.of_bytes(mask)["counts"], np.uint8)
+    assert parse_runs(text, mask.size).tolist() == plain.runs(mask)["counts"]
