@@ -11,19 +11,18 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.harness import alone, command_line, finish, pss, show
 from datamodules.dataset import read_json
 from datamodules.json_index import open_index
 from datamodules.masks import encode_rle
@@ -179,13 +178,7 @@ def read(reader: str, root: Path, workers: int, tracks: int) -> dict:
 def memory() -> float:
     """Return the PSS of this process, of its workers, and of the process it was forked from, in 10^6 bytes."""
     processes = [os.getppid(), os.getpid(), *(child.pid for child in multiprocessing.active_children())]
-    return sum(pss(process) for process in processes) / 1e3
-
-
-def pss(process: int) -> float:
-    """Return the proportional set size of a process, in 10^3 bytes."""
-    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    return 1.024 * sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return sum(pss(process) for process in processes)
 
 
 def opened(reader: str, path: Path) -> dict:
@@ -207,12 +200,6 @@ def peak() -> float:
     """Return the most memory this process has had, in 10^6 bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(1.024e-3 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-
-
-def alone(function, *arguments):
-    """Call a function in a process of its own; the one it is forked from has opened no data."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 def measure(root: Path, workers: int, tracks: int) -> Iterator[dict]:
@@ -240,10 +227,7 @@ def main(words: list[str] | None = None) -> dict:
     with tempfile.TemporaryDirectory() as temporary:
         root = arguments.folder or Path(temporary, "revos")
         alone(write_dataset, root, arguments.expressions, arguments.megabytes)
-        rows = []
-        for row in measure(root, arguments.workers, arguments.tracks):
-            rows.append(row)
-            print({name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()})
+        rows = show(measure(root, arguments.workers, arguments.tracks))
         size = (root / "mask_dict.json").stat().st_size
     used = {(row["reader"], row["workers"]): row["memory_mb"] for row in rows if row["what"] == "read"}
     ratio = used[PEER, arguments.workers] / used["index", arguments.workers]
@@ -253,21 +237,14 @@ def main(words: list[str] | None = None) -> dict:
         "mask_dict_bytes": size,
         "workers": arguments.workers,
         "tracks_per_worker": arguments.tracks,
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
     }
-    result = {"name": "data_index", "setting": setting, "ratio": {PEER: ratio}, "rows": rows}
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2))
-    return result
+    return finish(arguments.json, "data_index", setting, {PEER: ratio}, rows)
 
 
 def parse(words: list[str] | None) -> argparse.Namespace:
     """Return the arguments of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("peer", nargs="?", choices=[PEER], default=PEER, help="what to compare with")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="makes no difference: none is used")
-    parser.add_argument("--json", type=Path, help="file to write the result to")
     parser.add_argument("--folder", type=Path, help="where the dataset is kept for another run; default: nowhere")
     parser.add_argument("--expressions", type=int, default=35_000)
     parser.add_argument("--megabytes", type=float, default=400, help="least size of mask_dict.json")

@@ -11,11 +11,11 @@ MeViS with a picture per video. Memory is the PSS of the process, sampled; it is
 import argparse
 import json
 import os
-import platform
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco
 
-from benchmarks.data_index import alone, pss
+from benchmarks.harness import alone, command_line, finish, pss, show
 from benchmarks.jf import decoded, official_counts
 from datamodules.mevis import MeViS
 from evaluation.benchmark import evaluate
@@ -171,19 +171,19 @@ class Memory(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.samples = [pss(os.getpid()) / 1e3]
+        self.samples = [pss(os.getpid())]
         self._end = threading.Event()
 
     def run(self) -> None:
         """Sample ten times a second."""
         while not self._end.wait(0.1):
-            self.samples.append(pss(os.getpid()) / 1e3)
+            self.samples.append(pss(os.getpid()))
 
     def stop(self) -> list[float]:
         """Return the samples, at least two."""
         self._end.set()
         self.join()
-        return [*self.samples, pss(os.getpid()) / 1e3]
+        return [*self.samples, pss(os.getpid())]
 
 
 def ours(root: Path, source: str, workers: int) -> dict:
@@ -245,6 +245,16 @@ def warm(root: Path, source: str) -> None:
     Scorer(dataset, predictions, MeViSProtocol())(0, (dataset.index[0],))
 
 
+def measure(root: Path, arguments: argparse.Namespace) -> Iterator[dict]:
+    """Yield the rows of the result, each from a new process."""
+    sources = ["rle", *(["png"] if arguments.png else [])]
+    yield {"what": PEER} | alone(per_expression, root, arguments.peer_expressions)
+    yield from ({"what": "decode"} | alone(decoding, root, source) for source in sources)
+    for source in sources:
+        for number in sorted({1, arguments.workers}):
+            yield {"what": "evaluate"} | alone(ours, root, source, number)
+
+
 def main(words: list[str] | None = None) -> dict:
     """Measure, print rows and the ratio, and write JSON.
 
@@ -255,16 +265,10 @@ def main(words: list[str] | None = None) -> dict:
         What is written.
     """
     arguments = parse(words)
-    sources = ["rle", *(["png"] if arguments.png else [])]
     with tempfile.TemporaryDirectory() as temporary:
         root = arguments.folder or Path(temporary)
         alone(write_benchmark, root, arguments.expressions, arguments.frames, arguments.png)
-        rows = [{"what": PEER} | alone(per_expression, root, arguments.peer_expressions)]
-        rows += [{"what": "decode"} | alone(decoding, root, source) for source in sources]
-        threads = sorted({1, arguments.workers})
-        rows += [{"what": "evaluate"} | alone(ours, root, source, number) for source in sources for number in threads]
-    for row in rows:
-        print({name: round(value, 3) if isinstance(value, float) else value for name, value in row.items()})
+        rows = show(measure(root, arguments))
     one = next(row for row in rows if row["what"] == "evaluate")
     ratio = rows[0]["cpu_seconds"] / one["cpu_seconds"]
     print(f"processor time on one thread from run-length codes, {PEER} over ours: {ratio:.1f}")
@@ -273,20 +277,14 @@ def main(words: list[str] | None = None) -> dict:
         "frames": arguments.frames,
         "size": SIZE,
         "peer_expressions": arguments.peer_expressions,
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
     }
-    result = {"name": "evaluate", "setting": setting, "ratio": {PEER: ratio}, "rows": rows}
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2))
-    return result
+    return finish(arguments.json, "evaluate", setting, {PEER: ratio}, rows)
 
 
 def parse(words: list[str] | None) -> argparse.Namespace:
     """Return the arguments of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("peer", nargs="?", choices=[PEER], default=PEER, help="what to compare with")
-    parser.add_argument("--json", type=Path, help="file to write the result to")
     parser.add_argument("--folder", type=Path, help="where the dataset is kept for another run; default: nowhere")
     parser.add_argument("--expressions", type=int, default=793)
     parser.add_argument("--frames", type=int, default=80, help="of each video")

@@ -9,21 +9,18 @@ each mask, ``cv2.dilate`` by the disc; pycocotools reads its RLEs.
 """
 
 import argparse
-import json
 import math
-import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from pycocotools import mask as coco
 
+from benchmarks.harness import command_line, finish, show
 from datamodules.masks import encode_rle
 from evaluation.functional import BitMasks, boundary_accuracy, boundary_counts, region_counts, region_similarity
 
@@ -188,31 +185,23 @@ def main(words: list[str] | None = None) -> dict:
     started = time.perf_counter()
     our_counts(np.ones((1, 2, 2), bool), [{"size": [2, 2], "counts": "4"}])
     first_call = time.perf_counter() - started
-    rows = []
-    for case in [arguments.case] if arguments.case else CASES:
-        rows.append(measure(case, arguments.frames, arguments.rounds))
-        print({name: round(value, 4) if isinstance(value, float) else value for name, value in rows[-1].items()})
-        print(f"time per frame, {PEER} over ours, {case}: {rows[-1]['ratio']:.1f}")
+    cases = [arguments.case] if arguments.case else CASES
+    rows = show(measure(case, arguments.frames, arguments.rounds) for case in cases)
+    for row in rows:
+        print(f"time per frame, {PEER} over ours, {row['case']}: {row['ratio']:.1f}")
     setting = {
         "frames": arguments.frames,
         "rounds": arguments.rounds,
         "threads": 1,
         "first_call_s": first_call,
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
     }
-    result = {"name": "jf", "setting": setting, "ratio": {row["case"]: row["ratio"] for row in rows}, "rows": rows}
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2))
-    return result
+    return finish(arguments.json, "jf", setting, {row["case"]: row["ratio"] for row in rows}, rows)
 
 
 def parse(words: list[str] | None) -> argparse.Namespace:
     """Return the arguments of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("case", nargs="?", choices=CASES, help="what to compare on; by default everything")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="makes no difference: none is used")
-    parser.add_argument("--json", type=Path, help="file to write the result to")
     parser.add_argument("--frames", type=int, default=20, help="in a video")
     parser.add_argument("--rounds", type=int, default=7)
     return parser.parse_args(words)

@@ -33,6 +33,7 @@ DOORS = {
     "sam2": ("models.segmenters.sam2_package",),
     "hydra": ("models.segmenters.sam2_package",),
     "tensorboard": (),
+    "numba": ("evaluation.functional.kernels",),
 }
 #: these do not even know their own package
 LEAVES = ("evaluation.functional", "evaluation.metrics")
