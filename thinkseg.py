@@ -11,8 +11,8 @@ from collections.abc import Sequence
 #: First word of the command line, and what it does.
 COMMANDS = {
     "fit": "train a model",
-    "validate": "measure J, F, R and rewards on the validation split",
-    "test": "measure J, F, R and rewards on the test split",
+    "validate": "measure the validation split by its benchmark's protocol, and rewards",
+    "test": "measure the test split by its benchmark's protocol, and rewards",
     "predict": "write masks and overlays",
     "data shapes": "write the built-in toy benchmark",
     "data check": "say what of a dataset is there, missing or broken",
