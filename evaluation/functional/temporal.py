@@ -70,7 +70,7 @@ def no_target_accuracy(pred: Masks, wrong: Sequence[int] = ()) -> Tensor:
         >>> no_target_accuracy(torch.zeros(2, 1, 1, dtype=torch.bool))
         tensor(1., dtype=torch.float64)
     """
-    return (~_answered(BitMasks.of(pred), wrong, True).any()).double()
+    return (~_answered(_shown(pred), wrong, True).any()).double()
 
 
 def target_accuracy(pred: Masks, wrong: Sequence[int] = ()) -> Tensor:
@@ -87,7 +87,7 @@ def target_accuracy(pred: Masks, wrong: Sequence[int] = ()) -> Tensor:
         >>> target_accuracy(torch.zeros(2, 1, 1, dtype=torch.bool))
         tensor(0., dtype=torch.float64)
     """
-    return _answered(BitMasks.of(pred), wrong, False).any().double()
+    return _answered(_shown(pred), wrong, False).any().double()
 
 
 def _present(masks: BitMasks) -> Tensor:
@@ -95,9 +95,15 @@ def _present(masks: BitMasks) -> Tensor:
     return torch.from_numpy(masks.words.any(axis=(1, 2)))
 
 
-def _answered(pred: BitMasks, wrong: Sequence[int], value: Tensor | bool) -> Tensor:
+def _shown(pred: Masks) -> Tensor:
+    """Return in which frames there is a pixel, ``bool (T,)``; in none if they are RLEs of which none says a size."""
+    if isinstance(pred, Sequence) and all(rle is None for rle in pred):
+        return torch.zeros(len(pred), dtype=torch.bool)
+    return _present(*as_bits(pred=pred))
+
+
+def _answered(present: Tensor, wrong: Sequence[int], value: Tensor | bool) -> Tensor:
     """Return in which frames something is masked, with ``value`` at those that are ``wrong``; ``bool (T,)``."""
-    present = _present(pred)
     index = list(wrong)
     present[index] = value[index] if isinstance(value, Tensor) else value
     return present
@@ -105,7 +111,7 @@ def _answered(pred: BitMasks, wrong: Sequence[int], value: Tensor | bool) -> Ten
 
 def _presence(pred: BitMasks, target: BitMasks, wrong: Sequence[int]) -> tuple[Tensor, Tensor]:
     there = _present(target)
-    answered = _answered(pred, wrong, ~there)
+    answered = _answered(_present(pred), wrong, ~there)
     return answered & there, answered | there
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from evaluation.functional.arguments import as_bits
 from evaluation.functional.bitmasks import BitMasks, Masks
 from evaluation.functional.boundaries import boundary_accuracy
 from evaluation.functional.regions import region_similarity
@@ -46,8 +47,7 @@ def track_iou(pred: Sequence[Masks], target: Sequence[Masks]) -> Tensor:
         >>> track_iou([first], [first, ~first])
         tensor([[1., 0.]], dtype=torch.float64)
     """
-    tracks, objects = _tracks(pred), _tracks(target)
-    _check_shapes([*tracks, *objects])
+    tracks, objects = _tracks(pred, target)
     iou = torch.zeros(len(tracks), len(objects), dtype=torch.float64)
     for row, track in enumerate(tracks):
         for column, each in enumerate(objects):
@@ -156,10 +156,10 @@ def assigned_scores(
     Reference:
         The 2019 DAVIS Challenge (arXiv 1905.00737), https://github.com/davisvideochallenge/davis2017-evaluation
     """
-    proposals, objects = _tracks(pred), _tracks(target)
+    proposals, objects = _tracks(pred, target)
     if len(proposals) > MOST_PROPOSALS:
         raise ValueError(f"Expected at most {MOST_PROPOSALS} proposals for a video, but got {len(proposals)}")
-    shape = _check_shapes([*proposals, *objects])
+    shape = next((track.shape for track in (*proposals, *objects)), (0, 1, 1))
     proposals += [BitMasks.empty(shape)] * (len(objects) - len(proposals))
     scores = torch.zeros(2, len(proposals), len(objects), shape[0], dtype=torch.float64)
     for row, proposal in enumerate(proposals):
@@ -184,15 +184,13 @@ def without_overlaps(tracks: Sequence[BitMasks]) -> list[BitMasks]:
     return free
 
 
-def _tracks(masks: Sequence[Masks]) -> list[BitMasks]:
-    return [BitMasks.of(each) for each in masks]
-
-
-def _check_shapes(tracks: Sequence[BitMasks]) -> tuple[int, int, int]:
-    shapes = {track.shape for track in tracks}
-    if len(shapes) > 1:
-        raise ValueError(f"Expected tracks of one shape (T, H, W), but got {sorted(shapes)}")
-    return shapes.pop() if shapes else (0, 1, 1)
+def _tracks(pred: Sequence[Masks], target: Sequence[Masks]) -> tuple[list[BitMasks], list[BitMasks]]:
+    """Return tracks and objects as bits, all of one shape."""
+    named = {
+        f"{name}[{n}]": track for name, each in (("pred", pred), ("target", target)) for n, track in enumerate(each)
+    }
+    bits = as_bits(**named) if named else []
+    return bits[: len(pred)], bits[len(pred) :]
 
 
 def _in_turn(near: NDArray[np.bool_]) -> NDArray[np.bool_]:

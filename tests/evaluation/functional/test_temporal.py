@@ -49,3 +49,14 @@ def test_numbers_are_double_and_shapes_are_compared():
         assert measure(film(1), film(1)).dtype == torch.float64
         with pytest.raises(ValueError, match=r"one shape, but got .*\(1, 1, 4\).*\(2, 1, 4\)"):
             measure(film(1), film(1, 2))
+
+
+def test_runs_of_which_none_says_a_size_mask_nothing():
+    assert no_target_accuracy([None, None]) == 1
+    assert target_accuracy([None, None]) == 0
+    assert no_target_accuracy([None, None], wrong=[1]) == 0
+
+
+def test_errors_about_an_answer_name_it():
+    with pytest.raises(ValueError, match="`pred`"):
+        no_target_accuracy(torch.zeros(2, 1, 1))

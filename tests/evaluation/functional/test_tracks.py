@@ -150,6 +150,12 @@ def test_errors():
         assigned_scores([strip(0, 1)] * 21, [strip(0, 1)])
     for measure in (track_iou, assigned_scores):
         with pytest.raises(
-            ValueError, match=r"tracks of one shape \(T, H, W\), but got \[\(1, 1, 20\), \(2, 1, 20\)\]"
+            ValueError, match=r"`pred\[0\]`, `target\[0\]` to be .* got bool \(1, 1, 20\), bool \(2, 1, 20\)"
         ):
             measure([strip(0, 1)], [strip(0, 1, 2)])
+
+
+def test_runs_without_a_size_are_empty_masks_of_the_others():
+    rle = {"size": [2, 2], "counts": [1, 3]}
+    assert track_iou([[None], [rle]], [[rle]]).tolist() == [[0.0], [1.0]]
+    assert track_iou([[rle]], [[None]]).tolist() == [[0.0]]
