@@ -7,7 +7,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from evaluation.tables import TextTable, cells, headings
+from evaluation.tables import TextTable, cells, headings, printable
 from thinkseg import COMMANDS
 
 
@@ -19,7 +19,10 @@ def run(words: list[str]) -> None:
     )
     parser.add_argument("--out", type=Path, help="JSON file to write the results to, by name")
     parsed = parser.parse_args(words)
-    results = dict(read_results(word) for word in parsed.results)
+    given = [read_results(word) for word in parsed.results]
+    results = dict(given)
+    if len(results) < len(given):
+        sys.exit(f"thinkseg compare: expected a name for each file, but got {[name for name, _ in given]}")
     print(table(results))
     if parsed.out:
         parsed.out.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +38,7 @@ def read_results(word: str) -> tuple[str, dict[str, dict[str, float | None]]]:
         sys.exit(f"thinkseg compare: expected results of {name!r} at {file}, but there is no such file")
     try:
         content: Any = json.loads(Path(file).read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         sys.exit(f"thinkseg compare: expected {file} to hold JSON, but {error}")
     results = content.get("table") if isinstance(content, dict) and "setting" in content else content
     if not isinstance(results, dict) or not all(map(_is_row, results.values())):
@@ -52,9 +55,13 @@ def table(results: dict[str, dict[str, dict[str, float | None]]]) -> str:
     | sft | overall | 50.0 | 25.0 | 37.5 | – |  1.500 |
     """
     columns = headings(measure for groups in results.values() for row in groups.values() for measure in row)
-    rows = [[name, *row] for name, groups in results.items() for row in cells(groups, columns)]
+    rows = [[name, *map(printable, row)] for name, groups in results.items() for row in cells(groups, columns)]
     return TextTable(["run", "queries", *columns.values()], rows, labels=2).markdown()
 
 
 def _is_row(row: Any) -> bool:
-    return isinstance(row, dict) and all(value is None or isinstance(value, int | float) for value in row.values())
+    return isinstance(row, dict) and all(value is None or _is_number(value) for value in row.values())
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) < 2**53)  # a float holds it

@@ -38,7 +38,10 @@ class MaskDictDataset(MetaExpressionsDataset):
 
     def annotation(self, video_id: str, expression_id: str, expression: dict[str, Any]) -> tuple[str, ...]:
         """Return the names of the objects of an expression."""
-        return tuple(str(name) for name in expression["anno_id"])
+        names = expression["anno_id"]
+        if not isinstance(names, list):
+            raise TypeError(f"`anno_id` is a {type(names).__name__}, no list")
+        return tuple(map(str, names))
 
     def size(self, record: VideoRecord) -> tuple[int, int]:
         """Return height and width of the video: of its first frame or, where that is not on disk, of its masks.

@@ -109,9 +109,10 @@ class MetaExpressionsDataset(VideoDataset):
         for name, video in videos.items():
             match video:
                 case {"frames": [*frames], "expressions": {}} if all(isinstance(frame, str) for frame in frames):
-                    continue
+                    if len(set(frames)) == len(frames):
+                        continue
             raise ValueError(
-                f"Expected video {name!r} in `{self.expressions_file}` to have `frames` (a list of names) and "
-                f"`expressions` (an object), but got {str(video)[:200]}"
+                f"Expected video {name!r} in `{self.expressions_file}` to have `frames` (a list of names, each once) "
+                f"and `expressions` (an object), but got {str(video)[:200]}"
             )
         return videos

@@ -78,6 +78,9 @@ def test_compare_takes_any_measures_and_what_evaluate_wrote(tmp_path: Path, caps
         ("name=results.json", '{"overall": {"J": "high"}}', "expected results.json to map groups to measures"),
         ("name=results.json", '{"setting": {}}', "expected results.json to map groups to measures"),
         ("name=results.json", "{", "expected results.json to hold JSON"),
+        ("name=results.json", "[" * 100_000, "expected results.json to hold JSON"),
+        ("name=results.json", '{"overall": {"J": true}}', "expected results.json to map groups to measures"),
+        ("name=results.json", '{"overall": {"J": 1%s}}' % ("0" * 400), "expected results.json to map groups"),
     ],
 )
 def test_compare_names_what_is_wrong(
@@ -212,3 +215,15 @@ def test_a_checkpoint_that_is_a_pickle_is_refused(toy: Path) -> None:
             "--ckpt_path",
             str(toy / "evil.ckpt"),
         )
+
+
+def test_compare_wants_a_name_for_each_file(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(RESULTS))
+    with pytest.raises(SystemExit, match=r"expected a name for each file, but got \['a', 'a'\]"):
+        thinkseg.main(["compare", f"a={tmp_path / 'a.json'}", f"a={tmp_path / 'a.json'}"])
+
+
+def test_compare_steers_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"\x1b[2J\ud800\n": {"J": 0.5}}))
+    thinkseg.main(["compare", f"a={tmp_path / 'a.json'}"])
+    assert "| a   | ?[2J??" in capsys.readouterr().out

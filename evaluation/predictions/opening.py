@@ -1,12 +1,13 @@
 """Which layout predictions have."""
 
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from datamodules.dataset import VideoRecord
 from evaluation.predictions.annotators import AnnotatorTree
-from evaluation.predictions.base import Predictions
+from evaluation.predictions.base import Predictions, named
 from evaluation.predictions.files import Archive, Files, Folder, join
 from evaluation.predictions.results_json import ResultsJSON
 from evaluation.predictions.tree import PictureTree
@@ -27,8 +28,10 @@ def open_predictions(path: Path, records: Sequence[VideoRecord]) -> Predictions:
 
     Raises:
         FileNotFoundError: if there is nothing.
-        ValueError: if it is of no known layout, or about no video of the dataset.
+        ValueError: if it is of no known layout, or about no video of the dataset, or if two expressions have one place.
     """
+    if twice := [name for name, count in Counter(record.key for record in records).items() if count > 1]:
+        raise ValueError(f"Expected a name of its own for each expression of the dataset, but got twice {named(twice)}")
     if not path.exists():
         raise FileNotFoundError(f"Expected predictions at `{path}`, but there is nothing")
     found = list(_candidates(path))

@@ -12,7 +12,8 @@ class LongRVOSProtocol(BenchmarkProtocol):
 
     Args:
         official: as its tool: a missing picture is an empty mask, but without the first of an expression the tool
-            stops, and averages over the others.
+            stops, and averages over the others. An object without any mask on disk is absent to it, and here an
+            annotation that is broken.
     """
 
     datasets = ("LongRVOS",)

@@ -21,7 +21,8 @@ class ReVOSProtocol(BenchmarkProtocol):
 
     Args:
         official: as VISA's tool, which rounds each expression's percentages to two decimals before they are averaged;
-            ``A`` and ``R`` are then what it makes of 0/1 images, where the values of objects that overlap add up.
+            ``A`` and ``R`` are then what it makes of 0/1 images, where the values of objects that overlap add up. It
+            takes frames in the order of the file, here they are sorted: in a sorted file that is the same.
     """
 
     datasets = ("ReVOS",)

@@ -21,7 +21,8 @@ def element(name: str, *content: str, **attributes: object) -> Html:
         *content: what is in it: `Html` as it is, any other text escaped.
         **attributes: ``class_`` is ``class``, ``text_anchor`` is ``text-anchor``.
     """
-    words = [name, *(f'{key.strip("_").replace("_", "-")}="{escape(str(value))}"' for key, value in attributes.items())]
+    shown = {key.strip("_").replace("_", "-"): escaped(str(value)) for key, value in attributes.items()}
+    words = [name, *(f'{key}="{value}"' for key, value in shown.items())]
     begin = f"<{' '.join(words)}>"
     return Html(begin) if name in _WITHOUT_CONTENT else Html(f"{begin}{joined(*content)}</{name}>")
 

@@ -132,6 +132,12 @@ def test_unsafe_video_name(tmp_path, name):
         pytest.param(None, "Expected JSON in", id="not JSON"),
         pytest.param(lambda meta: meta.pop("videos"), "`videos`", id="no videos"),
         pytest.param(lambda meta: meta["videos"]["toy/a"].update(frames=3), "'toy/a'", id="frames"),
+        pytest.param(lambda meta: meta["videos"]["toy/a"].update(frames=["0", "0"]), "each once", id="a frame twice"),
+        pytest.param(
+            lambda meta: meta["videos"]["toy/a"]["expressions"]["0"].update(anno_id="10"),
+            "no list",
+            id="a text of names",
+        ),
         pytest.param(lambda meta: _said(meta).pop("exp"), "expression '1' of 'toy/a'", id="no sentence"),
         pytest.param(lambda meta: _said(meta).update(type_id=3), "expression '1' of 'toy/a'", id="unknown type"),
     ],

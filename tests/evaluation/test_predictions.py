@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from datamodules import VideoRecord
 from datamodules.errors import BadSampleError
 from evaluation.predictions import open_predictions
 from tests.evaluation.predicted import ENCODINGS, answers, expected, png, record, write_tree, write_zip
@@ -245,3 +246,11 @@ def test_an_archive_s_second_entry_of_a_name_makes_it_unusable(tmp_path):
     found = read(path)
     assert found.problems == ["`toy/a/0/00002.png`: there are several of that name"]
     assert found.prediction.missing == (2,)
+
+
+def test_two_expressions_in_one_place_are_refused(tmp_path):
+    """Video ``a`` with expression ``b/0``, and video ``a/b`` with expression ``0``, have their masks in one folder."""
+    write_tree(tmp_path, answers())
+    records = [VideoRecord("a", "b/0", "this", ("00000",)), VideoRecord("a/b", "0", "that", ("00000",))]
+    with pytest.raises(ValueError, match=r"a name of its own for each expression .* twice `a/b/0`"):
+        open_predictions(tmp_path, records)

@@ -209,6 +209,11 @@ def test_curves_are_to_scale():
     Page(svg)
 
 
+def test_attributes_are_escaped():
+    assert element("img", alt=EVIL).encode().isascii()
+    assert element("img", alt='"<\ud800') == '<img alt="&quot;&lt;?">'
+
+
 def test_text_is_escaped_and_html_is_not():
     assert element("b", "<a>", element("i", "&"), class_='"') == '<b class="&quot;">&lt;a&gt;<i>&amp;</i></b>'
 

@@ -129,12 +129,25 @@ def sections(data: dict[str, Any], known: Iterable[str]) -> dict[str, Any]:
     return found
 
 
+def cases(content: dict[str, Any], section: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield a name and the content of each case of a section; none if the file has no such section.
+
+    Raises:
+        GoldenFileError: if the section is no list of objects.
+    """
+    listed = content.get(section, [])
+    if not isinstance(listed, list) or not all(isinstance(case, dict) for case in listed):
+        raise GoldenFileError(f"Expected `{section}` to be a list of objects, but got {str(listed)[:80]}")
+    for number, case in enumerate(listed):
+        yield f"{section}/{case.get('desc', case.get('name', case.get('id', number)))}", case
+
+
 def kinds() -> list[str]:
     """Return the kinds there is a runner for."""
     return sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith(("_", "test_")))
 
 
-def run(kind: str, data: dict[str, Any]) -> Report:
+def run(kind: str, data: Any) -> Report:
     """Run all cases of a file.
 
     Raises:
@@ -142,6 +155,8 @@ def run(kind: str, data: dict[str, Any]) -> Report:
     """
     if kind not in kinds():
         raise GoldenFileError(f"Expected a kind among {kinds()}, but got {kind!r}")
+    if not isinstance(data, dict):
+        raise GoldenFileError(f"Expected an object with sections, but got {str(data)[:80]}")
     if data.get("kind") != kind:
         raise GoldenFileError(f"Expected a file of kind {kind!r}, but got {data.get('kind')!r}")
     report = importlib.import_module(f"tests.golden.{kind}").run(data)

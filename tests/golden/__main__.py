@@ -16,12 +16,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("file", metavar="FILE", type=Path, help="JSON file of that kind")
     given = parser.parse_args(arguments)
     try:
-        report = run(given.kind, json.loads(given.file.read_text(encoding="utf-8")))
-    except (GoldenFileError, OSError, json.JSONDecodeError) as error:
-        print(f"{given.file}: {error}", file=sys.stderr)
-        return 2
+        data = json.loads(given.file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        return refused(given.file, error)
+    try:
+        report = run(given.kind, data)
+    except GoldenFileError as error:
+        return refused(given.file, error)
     print("\n".join(report.lines()))
     return 0 if report.passed == report.total else 1
+
+
+def refused(file: Path, error: Exception) -> int:
+    """Print why a file cannot be run; return the exit status that says so."""
+    print(f"{file}: {error}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from evaluation.functional import (
     region_counts,
     region_similarity,
 )
-from tests.golden import Report, sections
+from tests.golden import Report, cases, sections
 
 COUNTS = ("inter", "union", "n_pred_boundary", "n_gt_boundary", "n_pred_match", "n_gt_match")
 
@@ -45,10 +45,10 @@ def run(data: dict[str, Any]) -> Report:
     """Run every frame and every video of the file."""
     report = Report("jf_golden")
     content = sections(data, ("frames", "revos_AR_videos", "implementations"))
-    for case in content.get("frames", []):
-        with report.case(f"frames/{case['desc']}"):
+    for name, case in cases(content, "frames"):
+        with report.case(name):
             frame(report, case)
-    for case in content.get("revos_AR_videos", []):
-        with report.case(f"revos_AR_videos/{case['name']}"):
+    for name, case in cases(content, "revos_AR_videos"):
+        with report.case(name):
             video(report, case)
     return report

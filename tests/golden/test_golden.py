@@ -142,3 +142,26 @@ def test_command_refuses_a_file(tmp_path, capsys, text):
         path.write_text(text)
     assert main(["veason_rewards", str(path)]) == 2
     assert str(path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["jf_golden", "videoseg_o3_metrics", "videoseg_o3_revos_eval"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "null",
+        '{"kind": "%s", "SECTION": null}',
+        '{"kind": "%s", "SECTION": {}}',
+        '{"kind": "%s", "SECTION": [3]}',
+        "[" * 100_000,
+        "\xff",
+    ],
+    ids=["list", "null", "no section", "object for a list", "no cases", "deep", "bytes"],
+)
+def test_a_malformed_file_cannot_be_run(tmp_path, capsys, kind, content):
+    section = {"jf_golden": "frames", "videoseg_o3_metrics": "cases", "videoseg_o3_revos_eval": "rows"}[kind]
+    inputs = '"meta": {}, "mask_dict": {}, "foreground": {}, "predictions": {}, ' if section == "rows" else ""
+    path = tmp_path / "file.json"
+    path.write_bytes(content.replace("%s", kind).replace('"SECTION"', f'{inputs}"{section}"').encode("latin-1"))
+    assert main([kind, str(path)]) == 2
+    assert capsys.readouterr().err.startswith(f"{path}: ")

@@ -68,3 +68,21 @@ def test_sections_may_be_missing_and_must_be_known():
         run(KIND, {name: part for name, part in DATA.items() if name != "predictions"})
     with pytest.raises(GoldenFileError, match=r"but got \['extra'\]"):
         run(KIND, DATA | {"extra": []})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data["mask_dict"].pop("0"),
+        lambda data: data["foreground"]["v1"].pop("masks_rle"),
+        lambda data: data["predictions"]["v1"]["0"]["prediction_masks"][0].update(counts="?"),
+        lambda data: data["meta"]["videos"]["v1"]["expressions"]["0"].pop("type_id"),
+    ],
+    ids=["annotation", "foreground", "counts", "type"],
+)
+def test_a_broken_input_fails_its_row_and_no_other(damage):
+    report = altered(damage)
+    failed = {name for name, fields in report.failures.items() if fields}
+    assert "rows/v1/0" in failed
+    assert "rows/v2/1" not in failed
+    assert report.total == 8

@@ -13,7 +13,7 @@ from evaluation.functional import (
     region_similarity,
     robustness,
 )
-from tests.golden import Report, sections
+from tests.golden import Report, cases, sections
 
 TOLERANCE = {"atol": 1e-9, "rtol": 0.0}
 VIDEO_SHAPE = (40, 60)
@@ -59,10 +59,10 @@ def run(data: dict[str, Any]) -> Report:
     """Run every frame of the file, and its video."""
     report = Report("videoseg_o3_metrics")
     content = sections(data, ("cases", "video"))
-    for case in content.get("cases", []):
-        with report.case(f"cases/{case['name']}"):
+    for name, case in cases(content, "cases"):
+        with report.case(name):
             frame(report, case)
     if "video" in content:
-        with report.case(f"video/{content['video']['name']}"):
+        with report.case("video"):
             video(report, content["video"])
     return report

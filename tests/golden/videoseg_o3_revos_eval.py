@@ -5,7 +5,8 @@ from typing import Any
 from datamodules.revos import GROUPS
 from evaluation import Prediction, ReVOSProtocol, Truth
 from evaluation.functional import BitMasks
-from tests.golden import GoldenFileError, Report, sections
+from evaluation.protocols import VideoScores
+from tests.golden import GoldenFileError, Report, cases, sections
 
 KIND = "videoseg_o3_revos_eval"
 INPUTS = ("meta", "mask_dict", "foreground", "predictions")
@@ -20,21 +21,27 @@ def run(data: dict[str, Any]) -> Report:
     given = sections(data, (*INPUTS, "rows", "results_json"))
     if missing := sorted({"rows", "results_json"} & given.keys() and set(INPUTS) - given.keys()):
         raise GoldenFileError(f"Expected {list(INPUTS)} to measure, but got no {missing}")
-    report = Report(KIND)
-    protocol = ReVOSProtocol(official=True)
-    names = _names(given) if "meta" in given else []
-    scored = [protocol.score(*_case(given, *name))[0] for name in names]
-    if "rows" in given:
+    report, protocol = Report(KIND), ReVOSProtocol(official=True)
+    rows = {(row.get("video_name"), row.get("exp_id")): row for _, row in cases(given, "rows")}
+    names: list[tuple[str, str]] = []
+    scored: list[VideoScores] = []
+    if given.keys() >= set(INPUTS):
         with report.case("rows"):
-            report.compare("names", names, [(row["video_name"], row["exp_id"]) for row in given["rows"]])
-        for scores, row in zip(scored, given["rows"], strict=False):
-            with report.case(f"rows/{row['video_name']}/{row['exp_id']}"):
-                _check_row(report, scores, row)
+            names = _names(given)
+            report.compare("names", names, list(rows) if "rows" in given else names)
+    for name in names:
+        with report.case(f"rows/{'/'.join(name)}"):
+            scored += protocol.score(*_case(given, *name))
+            if name in rows:
+                _check_row(report, scored[-1], rows[name])
     table = protocol.table({group: [each.row for each in scored if each.group == group] for group in GROUPS})
+    means = given.get("results_json", {})
+    if not isinstance(means, dict):
+        raise GoldenFileError(f"Expected `results_json` to be an object, but got {str(means)[:80]}")
     for ours, name in NAMES.items():
-        if name in given.get("results_json", {}):
+        if name in means:
             with report.case(f"results_json/{name}"):
-                _check_means(report, name, table, ours, given["results_json"][name])
+                _check_means(report, name, table, ours, means[name])
     return report
 
 
@@ -68,7 +75,7 @@ def _check_means(
     report.compare(name, got, expected, atol=1e-6, rtol=0)
 
 
-def _check_row(report: Report, scores: Any, row: dict[str, Any]) -> None:
+def _check_row(report: Report, scores: VideoScores, row: dict[str, Any]) -> None:
     report.compare("type_id", GROUPS.index(scores.group), row["type_id"])
     for name in MEASURES:
         report.compare(name, 100 * scores.row[name], row[name], atol=0.011, rtol=0)
