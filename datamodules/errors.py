@@ -1,8 +1,18 @@
 """What can be wrong with data on disk."""
 
+import struct
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
+
+from PIL import Image
+
+#: what Pillow raises about a malformed picture, as it happens
+UNREADABLE = (
+    OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, EOFError, struct.error, zlib.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
 
 
 class DatasetNotFoundError(FileNotFoundError):

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datamodules.errors import BadSampleError
+from datamodules.errors import UNREADABLE, BadSampleError
 
 
 def inside(root: Path, *names: str, record: str) -> Path:
@@ -96,7 +96,7 @@ class ImageReader(FrameReader):
                 )
             try:
                 pixels = np.array(image.convert("RGB"))
-            except (OSError, SyntaxError, ValueError) as error:
+            except UNREADABLE as error:
                 raise self._unreadable(path, error) from error
         return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
@@ -107,7 +107,7 @@ class ImageReader(FrameReader):
             raise BadSampleError(
                 f"{self._record!r}: expected a frame `{path}`, but there is no such file", "missing frame"
             ) from error
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
+        except UNREADABLE as error:
             raise self._unreadable(path, error) from error
 
     def _unreadable(self, path: Path, error: Exception) -> BadSampleError:

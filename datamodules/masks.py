@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools import mask as coco
 from torch import Tensor
 
-from datamodules.errors import BadSampleError
+from datamodules.errors import UNREADABLE, BadSampleError
 
 #: COCO run-length code: ``{"size": [H, W], "counts": str | bytes | list[int]}``, column by column
 RLE = dict[str, Any]
@@ -157,7 +157,7 @@ def decode_picture(picture: Picture) -> Tensor:
             if image.mode not in ("P", "L", "1"):
                 raise ValueError(f"Expected a palette or gray picture, but got mode {image.mode!r}")
             pixels = torch.from_numpy(np.array(image))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"Expected a mask in `{picture.path}`, but got: {error}") from error
     return pixels != 0 if picture.label is None else pixels == picture.label
 

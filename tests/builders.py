@@ -1,6 +1,8 @@
 """Tiny true data: samples in memory, and the trees of each dataset on disk."""
 
 import json
+import struct
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -204,3 +206,11 @@ def edit_json(path: Path, change: Callable[[Any], Any]) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
     change(content)
     write_json(path, content)
+
+
+def trip_pillow(png: bytes) -> bytes:
+    """Return a PNG with a profile that is cut short behind its pixels, over which Pillow trips with an IndexError."""
+    name, content = b"iCCP", b"a\0"
+    chunk = struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    end = png.index(b"IEND") - 4
+    return png[:end] + chunk + png[end:]

@@ -10,6 +10,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from datamodules.errors import BadSampleError
+from datamodules.frames import ImageReader
 from datamodules.masks import (
     MaskReader,
     Picture,
@@ -21,7 +22,7 @@ from datamodules.masks import (
     rle_counts,
     union_area,
 )
-from tests.builders import rle_track, two_squares
+from tests.builders import rle_track, trip_pillow, two_squares
 
 pictures = arrays(bool, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40))
 
@@ -122,6 +123,16 @@ def test_bad_pictures(tmp_path):
     (tmp_path / "torn.png").write_bytes((tmp_path / "rgb.png").read_bytes()[:40])
     with pytest.raises(ValueError, match=r"torn.png"):
         decode_picture(Picture(tmp_path / "torn.png"))
+
+
+def test_a_picture_over_which_pillow_trips(tmp_path):
+    path = tmp_path / "mask.png"
+    Image.new("L", (4, 4), 1).save(path)
+    path.write_bytes(trip_pillow(path.read_bytes()))
+    with pytest.raises(ValueError, match="Expected a mask in"):
+        decode_picture(Picture(path))
+    with pytest.raises(BadSampleError, match="expected a readable picture"):
+        ImageReader([path], "record")(0)
 
 
 def test_reader():
