@@ -14,6 +14,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PACKAGES := commands datamodules dialogues evaluation lightning_modules models rewards
+#: processes that test at once
+JOBS ?= 2
 CODE := thinkseg.py torchvision_shim.py $(PACKAGES)
 TORCH := $(shell sed -n 's/^torch==//p' constraints/cpu.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
@@ -99,7 +101,7 @@ types: $(INSTALLED)  ## mypy --strict on the packages
 	$(BIN)/mypy --strict $(CODE)
 
 unit: $(INSTALLED)  ## pytest with doctests and coverage
-	$(BIN)/python -m pytest --doctest-modules --cov --cov-report term $(CODE) tests
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --doctest-modules --cov --cov-report term $(CODE) tests
 
 quick: $(INSTALLED)  ## the tests that take less than ten seconds each
 	$(BIN)/python -m pytest -q -m 'not slow' tests
