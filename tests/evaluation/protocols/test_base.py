@@ -50,6 +50,12 @@ def test_every_dataset_has_a_protocol():
     assert {name: protocol_of(name) for name in DATASETS} == DATASETS
 
 
+@pytest.mark.parametrize("protocol", ALL)
+def test_runs_are_compared_by_a_column_even_where_nothing_was_measured(protocol):
+    assert protocol.headline in protocol.columns
+    assert protocol.headline in protocol().table({})["overall"]
+
+
 def test_a_derived_protocol_is_not_the_dataset_s():
     class Stricter(protocols.MeViSProtocol):
         """Another one."""
