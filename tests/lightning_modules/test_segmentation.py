@@ -15,8 +15,8 @@ from dialogues.episode import Answer, Completion, Episode, Turn
 from evaluation.protocols import (
     MeViSProtocol,
     OwnVideosProtocol,
-    RefDAVIS17AnnotatorsProtocol,
     RefCOCOProtocol,
+    RefDAVIS17AnnotatorsProtocol,
     ReVOSProtocol,
     ViCaSProtocol,
 )
@@ -103,7 +103,7 @@ def test_groups_that_a_protocol_does_not_know_are_found_before_the_run(tmp_path)
     content = json.loads(path.read_text())
     content["videos"]["b"]["expressions"]["2"] |= {"anno_id": [], "obj_id": []}
     write_json(path, content)
-    with pytest.raises(ValueError, match="one without a target: use `MeViSv2Protocol`"):
+    with pytest.raises(ValueError, match="one without a target: use the dataset `MeViSv2`"):
         evaluated(MeViS(tmp_path / "mevis", "valid_u"), tmp_path)
 
 

@@ -14,6 +14,7 @@ DATASETS = {
     "GroundMoRe": protocols.GroundMoReProtocol,
     "LongRVOS": protocols.LongRVOSProtocol,
     "MeViS": protocols.MeViSProtocol,
+    "MeViSv2": protocols.MeViSv2Protocol,
     "OwnVideos": protocols.OwnVideosProtocol,
     "ReVOS": protocols.ReVOSProtocol,
     "ReasonSeg": protocols.ReasonSegProtocol,
