@@ -7,7 +7,7 @@ from datamodules.dataset import VideoDataset, VideoRecord
 from datamodules.errors import BadSampleError, DatasetNotFoundError
 from datamodules.groundmore import GroundMoRe
 from datamodules.long_rvos import LongRVOS
-from datamodules.mevis import MeViS
+from datamodules.mevis import MeViS, MeViSv2
 from datamodules.reason_seg import ReasonSeg
 from datamodules.reason_vos import ReasonVOS
 from datamodules.ref_coco import RefCOCO
@@ -31,6 +31,7 @@ __all__ = [
     "LazyStack",
     "LongRVOS",
     "MeViS",
+    "MeViSv2",
     "OwnVideos",
     "ReVOS",
     "ReasonSeg",

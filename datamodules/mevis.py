@@ -13,11 +13,8 @@ class MeViS(MaskDictDataset):
     Dataset format::
 
         root/<split>/JPEGImages/<video>/<frame>.jpg
-        root/<split>/meta_expressions.json          MeViSv2: meta_expressions_v2.json, of valid ..._v2_release.json
+        root/<split>/meta_expressions.json
         root/<split>/mask_dict.json                 train and valid_u only: the server keeps the masks of valid and test
-
-    MeViSv2 is 33,072 expressions about the same videos, among them some without a target, whose group is ``absent``; no
-    other has a group. That they have been spoken too is not used.
 
     Args:
         root: folder of the dataset.
@@ -28,8 +25,8 @@ class MeViS(MaskDictDataset):
         seed: source of every random choice, with epoch and index.
 
     Reference:
-        MeViS: A Large-scale Benchmark for Video Segmentation with Motion Expressions (ICCV 2023); MeViS: A Multi-Modal
-        Dataset for Referring Motion Expression Video Segmentation (arXiv 2512.10945), https://github.com/henghuiding/MeViS
+        MeViS: A Large-scale Benchmark for Video Segmentation with Motion Expressions (ICCV 2023),
+        https://github.com/henghuiding/MeViS
     """
 
     splits = ("train", "valid_u", "valid", "test")
@@ -59,3 +56,40 @@ class MeViS(MaskDictDataset):
     def group_of(self, expression: dict[str, Any]) -> str | None:
         """Return ``absent`` for an expression that is known to have no target."""
         return None if self.masks_path is None or expression["anno_id"] else "absent"
+
+
+class MeViSv2(MeViS):
+    """MeViSv2: 33,072 expressions about the videos of MeViS, among them some without a target.
+
+    Their group is ``absent``; no other has a group. That expressions have been spoken too is not used.
+
+    Dataset format::
+
+        root/<split>/JPEGImages/<video>/<frame>.jpg
+        root/<split>/meta_expressions_v2.json       of valid: meta_expressions_v2_release.json
+        root/<split>/mask_dict.json                 train and valid_u only
+
+    Args:
+        root: folder of the dataset.
+        split: ``train``, ``valid_u``, ``valid`` or ``test``; the last two have no masks.
+        selection: which frames make a sample; default every one.
+        expressions: name of the file of expressions below the folder of the split; default as above.
+        on_bad_sample: what to do with a sample that cannot be used.
+        seed: source of every random choice, with epoch and index.
+
+    Reference:
+        MeViS: A Multi-Modal Dataset for Referring Motion Expression Video Segmentation (arXiv 2512.10945),
+        https://huggingface.co/datasets/FudanCVL/MeViSv2
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: Literal["train", "valid_u", "valid", "test"] = "train",
+        selection: FrameSelection | None = None,
+        expressions: str | None = None,
+        on_bad_sample: Literal["error", "skip"] = "error",
+        seed: int = 0,
+    ) -> None:
+        name = "meta_expressions_v2_release.json" if split == "valid" else "meta_expressions_v2.json"
+        super().__init__(root, split, selection, expressions or name, on_bad_sample, seed)

@@ -134,6 +134,10 @@ class ViCaS(VideoDataset):
         cells = [[objects.get(track) for objects in shown] for track in tracks]
         return self.reader(cells, record)
 
+    def meta(self, record: VideoRecord) -> dict[str, Any]:
+        """Return ``VideoSample.meta``, which says that the objects of a prompt are measured each for itself."""
+        return super().meta(record) | {"tracks_apart": True}
+
     @property
     def _annotations(self) -> Path:
         return self.root / "annotations" / self.version

@@ -186,9 +186,8 @@ class SegmentationModule(LightningModule):
         self.metrics.reset()
         self.rewards.reset()
         flat = {f"{stage}/{group}/{name}": value for group, row in self.results.items() for name, value in row.items()}
-        overall = self.results.get("overall", {})
-        if "JF" in overall:
-            flat[f"{stage}_JF"] = overall["JF"]  # what ModelCheckpoint monitors; file names cannot hold a slash
+        # what ModelCheckpoint monitors, whatever the benchmark measures; file names cannot hold a slash
+        flat[f"{stage}_score"] = self.results["overall"][self.metrics.protocol.headline]
         self.log_dict(flat)
         self.log(f"{stage}/segmenter_failures", float(self.segmenter_failures), reduce_fx="sum", sync_dist=True)
         self.segmenter_failures = 0

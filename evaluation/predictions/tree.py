@@ -1,6 +1,8 @@
 """Predictions as a picture per frame, in the layout that most benchmarks share."""
 
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,16 @@ from evaluation.predictions.pictures import read_pixels
 
 #: how many folders of a kind are named, before the others are counted
 _MOST = 50
+#: how the folders of tracks are called that count apart, as where an expression asks for several objects
+TRACK = "track_{}"
+_TRACK = re.compile(TRACK.format("([0-9]+)"))
 
 
 class PictureTree(Predictions):
     """``<video>/<expression>/<frame>.png``, in a folder or an archive: every pixel that is not 0 is the object.
+
+    Tracks that count apart, as those of ViCaS do, are ``<video>/<expression>/track_<number>/<frame>.png``. Pictures
+    right below the expression are one track, or none if nothing is masked in them.
 
     Args:
         files: what holds them.
@@ -57,21 +65,32 @@ class PictureTree(Predictions):
     def read(self, record: VideoRecord, times: Sequence[int], size: tuple[int, int]) -> Found:
         """Return what was predicted for an expression; see `Predictions.read`."""
         folder = self.folder(record)
-        there = self.files.files(folder)
-        if not any(name.endswith(".png") for name in there):
+        folders = self.track_folders(folder)
+        if not folders:
             return lost(times, size, not self.has_video(record), f"expected PNGs in `{folder}`, but there are none")
-        reading = _Reading(self.files, folder, size, self.label(record))
-        for place, time in enumerate(times):
-            name = f"{record.frame_names[time]}.png"
-            if name in there:
-                reading.read(place, name)
-            else:
-                reading.absent[place] = name
-        return reading.found(len(times))
+        names = [f"{record.frame_names[time]}.png" for time in times]
+        readings = [_Reading(self.files, each, size, self.label(record)) for each in folders]
+        found = [reading.read_all(names) for reading in readings]
+        if folders != [folder]:
+            return _together(found)
+        union = found[0].prediction
+        return found[0] if union.tracks[0].words.any() else found[0]._replace(prediction=replace(union, tracks=[]))
+
+    def track_folders(self, folder: str) -> list[str]:
+        """Return the folders of an expression's tracks by number: its own, if PNGs lie in it; none if none is there."""
+        if any(name.endswith(".png") for name in self.files.files(folder)):
+            return [folder]
+        numbers = {name: int(found[1]) for name in self.files.folders(folder) if (found := _TRACK.fullmatch(name))}
+        return [join(folder, name) for name in sorted(numbers, key=numbers.__getitem__)]
 
     def surplus(self, records: Iterable[VideoRecord]) -> list[str]:
         """Return folders and files that no expression asks for, and what lies beside the videos."""
-        wanted = {self.folder(record): record.frame_names for record in records if is_safe(record)}
+        wanted = {
+            folder: record.frame_names
+            for record in records
+            if is_safe(record)
+            for folder in (self.folder(record), *self.track_folders(self.folder(record)))
+        }
         unknown, further = [], []
         for folder, names in self.files.walk(self.base):
             frames = set(wanted.get(folder, ()))
@@ -118,6 +137,16 @@ class _Reading:
         self.unusable: dict[int, str] = {}
         self.encodings: set[str] = set()
 
+    def read_all(self, names: Sequence[str]) -> Found:
+        """Return what there is in the pictures of the frames that count."""
+        there = self.files.files(self.folder)
+        for place, name in enumerate(names):
+            if name in there:
+                self.read(place, name)
+            else:
+                self.absent[place] = name
+        return self.found(len(names))
+
     def read(self, place: int, name: str) -> None:
         """Read one picture."""
         path = join(self.folder, name)
@@ -142,6 +171,17 @@ class _Reading:
             problems.append(f"`{self.folder}` has no {named(names)}: {len(names):,} of {length:,} frames missing")
         missing = tuple(sorted({*self.absent, *self.unusable}))
         return Found(Prediction(bits.shape, [bits], missing), problems, frozenset(self.encodings))
+
+
+def _together(tracks: Sequence[Found]) -> Found:
+    """Return the tracks of one expression; a frame is missing if it is in any of them, and then empty in all."""
+    missing = sorted({time for found in tracks for time in found.prediction.missing})
+    masks = [mask for found in tracks for mask in found.prediction.tracks]
+    for mask in masks:
+        mask.words[missing] = 0
+    problems = [problem for found in tracks for problem in found.problems]
+    encodings = frozenset[str]().union(*(found.encodings for found in tracks))
+    return Found(Prediction(masks[0].shape, masks, tuple(missing)), problems, encodings)
 
 
 def _cut(sentences: list[str]) -> list[str]:

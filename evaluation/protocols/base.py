@@ -72,6 +72,8 @@ class BenchmarkProtocol:
     measures: ClassVar[tuple[str, ...]] = ("J", "F")
     #: columns of the table -> their headings
     columns: ClassVar[dict[str, str]] = {"J": "J", "F": "F", "JF": "J&F"}
+    #: the column of ``overall`` by which runs are compared, the higher the better
+    headline: ClassVar[str] = "JF"
     #: the published tool, and its rule for what is missing
     tool_name: ClassVar[str] = "none is published"
     tool: ClassVar[Missing] = Missing()

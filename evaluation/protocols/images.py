@@ -21,6 +21,7 @@ class RefCOCOProtocol(BenchmarkProtocol):
     datasets = ("RefCOCO",)
     measures = ("IoU", "intersection", "union")
     columns = {"gIoU": "gIoU", "cIoU": "cIoU"}
+    headline = "gIoU"
     tool_name = "validate in train_ds.py of dvlab-research/LISA"
 
     def per_frame(self, prediction: Prediction, truth: Truth) -> dict[str, Tensor]:

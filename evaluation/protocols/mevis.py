@@ -26,7 +26,7 @@ class MeViSProtocol(BenchmarkProtocol):
             ValueError: if the expression has no target, as only those of MeViSv2.
         """
         if group == "absent":
-            raise ValueError("Expected an expression of MeViS, but got one without a target: use `MeViSv2Protocol`")
+            raise ValueError("Expected an expression of MeViS, but got one without a target: use the dataset `MeViSv2`")
         return super().row(group)
 
 
@@ -41,6 +41,7 @@ class MeViSv2Protocol(BenchmarkProtocol):
         official: as the tool of MeViS.
     """
 
+    datasets = ("MeViSv2",)
     groups = ("target", "absent")
     measures = ("J", "F", "N_acc", "T_acc")
     columns = {"J": "J", "F": "F", "JF": "J&F", "N_acc": "N-acc", "T_acc": "T-acc", "final": "Final"}

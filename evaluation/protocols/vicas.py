@@ -32,6 +32,7 @@ class ViCaSProtocol(BenchmarkProtocol):
     datasets = ("ViCaS",)
     measures = (*_FOUND, "tracks", "objects")
     columns = {"mAP": "mAP", "AP50": "AP50", "AP75": "AP75", "AP90": "AP90"}
+    headline = "mAP"
     tool_name = "vicas/evaluation/seg_eval.py of Ali2500/ViCaS"
 
     def per_frame(self, prediction: Prediction, truth: Truth) -> dict[str, Tensor]:

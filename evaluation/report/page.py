@@ -21,6 +21,10 @@ MOST_LISTED = 1000
 _LEGEND = {"predicted mask": PREDICTION, "outline of the true mask": TRUTH, "worst frame": BOX}
 # Nothing is fetched and nothing runs, whatever a file name or a sentence says.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_NO_HEADLINE = (
+    "Expressions are neither ranked nor shown, and there are no histograms: this benchmark measures all expressions "
+    "together, and has no number for a single one."
+)
 _STYLE = Path(__file__).with_name("style.css")
 
 
@@ -51,9 +55,7 @@ def write_report(
         result.key: expression(evaluation, result, dataset, predictions, records[result.key])
         for result in progress([*best, *worst])
     }
-    title = " · ".join(["thinkseg evaluate", *(evaluation.setting.get(name, "") for name in ("dataset", "split"))])
     sections = [
-        element("h1", title),
         settings(evaluation),
         table(evaluation),
         *spread(evaluation),
@@ -61,15 +63,8 @@ def write_report(
         *_films("Worst expressions", [drawn[result.key] for result in worst]),
         *problems(evaluation),
     ]
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("title", title),
-        element("style", Html(_STYLE.read_text())),
-    )
-    page = element("html", head, element("body", *sections), lang="en")
-    write_atomically(out / "report.html", f"<!DOCTYPE html>\n{page}\n".encode())
+    title = " · ".join(["thinkseg evaluate", *(evaluation.setting.get(name, "") for name in ("dataset", "split"))])
+    write_atomically(out / "report.html", _page(title, sections).encode())
 
 
 def extremes(evaluation: Evaluation, most: int) -> tuple[list[Result], list[Result]]:
@@ -95,8 +90,9 @@ def table(evaluation: Evaluation) -> Html:
 
 
 def spread(evaluation: Evaluation) -> Iterator[Html]:
-    """Draw how expressions are spread, for each group and, where there are several, for all of them."""
+    """Draw how expressions are spread, for each group and, where there are several, for all of them; or say why not."""
     if evaluation.headline is None:
+        yield element("p", _NO_HEADLINE, class_="faint")
         return
     groups: dict[str, list[float]] = {}
     for result in evaluation.results:
@@ -135,6 +131,18 @@ def problems(evaluation: Evaluation) -> Iterator[Html]:
             yield _list(entries[:MOST_LISTED])
             if len(entries) > MOST_LISTED:
                 yield element("p", f"and {len(entries) - MOST_LISTED:,} more")
+
+
+def _page(title: str, sections: Sequence[Html]) -> str:
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        element("title", title),
+        element("style", Html(_STYLE.read_text())),
+    )
+    body = element("body", element("h1", title), *sections)
+    return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
 
 def _films(heading: str, drawn: Sequence[Html]) -> Iterator[Html]:

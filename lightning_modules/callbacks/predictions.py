@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from datamodules.files import to_json, write_atomically
 from datamodules.structures import VideoSample
 from dialogues.episode import Episode
 from evaluation.images import encode_mask, encode_png
+from evaluation.predictions.tree import TRACK
 from lightning_modules.callbacks.base import RunCallback
 from lightning_modules.callbacks.records import answer_record, scored_groups
 from lightning_modules.files import inside
@@ -24,7 +26,8 @@ class PredictionWriter(RunCallback):
     """Writes what ``predict`` found.
 
     - ``masks/<video>/<expression>/<frame>.png``, the layout of ReVOS and MeViS: palette PNGs of the frames' own size,
-      index 1 is the object. ``thinkseg evaluate`` and ``thinkseg submit`` read this folder.
+      index 1 is the object. ``thinkseg evaluate`` and ``thinkseg submit`` read this folder. Where ``meta`` of a sample
+      says ``tracks_apart``, as ViCaS', the masks of each box are in ``<video>/<expression>/track_<number>/``.
     - ``films/<video>/<expression>.gif`` (or ``.mp4``): the masks over the frames, the expression below.
     - ``answers.jsonl``: a line per answer with its thinking, keyframe and boxes; ``answers.rank1.jsonl`` and so on if
       there are several ranks, each of which writes its own samples.
@@ -96,8 +99,16 @@ class PredictionWriter(RunCallback):
     def _write(self, episode: Episode) -> dict[str, str]:
         sample = episode.sample
         masks = inside(self._root / "masks", sample.video_id, sample.expression_id)
-        for time, mask in zip(episode.last.mask_frames, episode.prediction, strict=True):
-            write_atomically(inside(masks, f"{frame_name(sample, time)}.png"), encode_mask(mask))
+        tracks = {masks: episode.prediction}
+        if sample.meta.get("tracks_apart"):
+            if masks.exists():
+                shutil.rmtree(masks)  # an earlier answer may have had more tracks
+            assert episode.last.masks is not None, "only what is segmented is written"
+            # without a track the union, of which nothing is masked, says that there is an answer
+            tracks = {masks / TRACK.format(number): track for number, track in enumerate(episode.last.masks)} or tracks
+        for folder, track in tracks.items():
+            for time, mask in zip(episode.last.mask_frames, track, strict=True):
+                write_atomically(inside(folder, f"{frame_name(sample, time)}.png"), encode_mask(mask))
         written = {"masks": str(masks.relative_to(self._root))}
         if self.film is not None and self._count % self.film_every == 0:
             path = inside(self._root / "films", sample.video_id, f"{sample.expression_id}.{self.film}")

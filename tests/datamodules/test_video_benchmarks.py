@@ -9,6 +9,7 @@ from datamodules import (
     DatasetNotFoundError,
     LongRVOS,
     MeViS,
+    MeViSv2,
     ReasonVOS,
     RefDAVIS17,
     RefSAV,
@@ -162,15 +163,16 @@ def test_ref_sav(tmp_path):
 
 def test_mevis_v2(tmp_path):
     write_mevis_v2(tmp_path)
-    shown = MeViS(tmp_path, "valid_u", expressions="meta_expressions_v2.json")
+    shown = MeViSv2(tmp_path, "valid_u")
     assert [record.group for record in shown.index] == [None, None, None, "absent"] * 2
     absent = shown[3]
     assert absent.meta["group"] == "absent"
     assert absent.masks.stack().shape == (0, 6, 32, 32)
-    hidden = MeViS(tmp_path, "valid", expressions="meta_expressions_v2_release.json")
+    hidden = MeViSv2(tmp_path, "valid")
     assert [record.group for record in hidden.index] == [None] * 6
     with pytest.raises(DatasetNotFoundError, match=r"`valid_u/meta_expressions.json`"):
         len(MeViS(tmp_path, "valid_u"))
+    assert len(MeViSv2(tmp_path, "valid_u", expressions="meta_expressions_v2.json")) == 8
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 from commands.data import run
 from datamodules import (
     LongRVOS,
-    MeViS,
+    MeViSv2,
     ReasonVOS,
     RefDAVIS17,
     RefSAV,
@@ -37,7 +37,7 @@ EACH = {
     "long_rvos, train": (LongRVOS, write_long_rvos, {"split": "train"}),
     "long_rvos": (LongRVOS, write_long_rvos, {"split": "valid"}),
     "ref_sav": (RefSAV, write_ref_sav, {}),
-    "mevis_v2": (MeViS, write_mevis_v2, {"split": "valid_u", "expressions": "meta_expressions_v2.json"}),
+    "mevis_v2": (MeViSv2, write_mevis_v2, {"split": "valid_u"}),
 }
 
 

@@ -8,6 +8,7 @@ from datamodules import (
     GroundMoRe,
     LongRVOS,
     MeViS,
+    MeViSv2,
     ReasonSeg,
     ReasonVOS,
     RefCOCO,
@@ -18,7 +19,7 @@ from datamodules import (
     ViCaS,
 )
 from evaluation.benchmark import evaluate
-from evaluation.protocols import MeViSv2Protocol, RefDAVIS17AnnotatorsProtocol, protocol_of
+from evaluation.protocols import RefDAVIS17AnnotatorsProtocol, protocol_of
 from tests.builders import write_mevis, write_revos
 from tests.evaluation.predicted import write_results, write_tree
 from tests.layouts_other import write_groundmore, write_reason_seg, write_ref_coco, write_vicas
@@ -36,12 +37,7 @@ from tests.layouts_video import (
 BENCHMARKS = {
     "ReVOS": (write_revos, ReVOS, {"split": "valid"}, None),
     "MeViS": (write_mevis, MeViS, {"split": "valid_u"}, None),
-    "MeViSv2": (
-        write_mevis_v2,
-        MeViS,
-        {"split": "valid_u", "expressions": "meta_expressions_v2.json"},
-        MeViSv2Protocol,
-    ),
+    "MeViSv2": (write_mevis_v2, MeViSv2, {"split": "valid_u"}, None),
     "Ref-YouTube-VOS": (write_ref_youtube_vos, RefYouTubeVOS, {"split": "train"}, None),
     "Ref-DAVIS17": (write_ref_davis, RefDAVIS17, {"split": "valid"}, None),
     "Ref-DAVIS17, annotators": (write_ref_davis, RefDAVIS17, {"split": "valid"}, RefDAVIS17AnnotatorsProtocol),

@@ -91,6 +91,7 @@ def test_the_report_shows_everything_once(tmp_path, dataset, predictions):
     found = evaluation(results, [f"unknown {EVIL}"])
     page = page_of(found, dataset, predictions, tmp_path, most=2)
     text = " ".join(page.text)
+    assert "no number for a single one" not in text
     assert "script" not in page.tags
     assert text.count("<script>") == 2 * 1 + 3  # a sentence drawn and listed, its problem twice, that of the whole
     assert page.tags.count("img") == 4
@@ -128,6 +129,7 @@ def test_a_benchmark_without_a_number_for_an_expression_has_a_page(tmp_path, dat
     page = page_of(found, dataset, predictions, tmp_path)
     assert [heading for heading in ("mAP", "50.0", "Problems (1)") if heading not in page.text] == []
     assert "img" not in page.tags
+    assert sum("has no number for a single one" in text for text in page.text) == 1
 
 
 def strip_of(dataset, predictions, record, **fields):

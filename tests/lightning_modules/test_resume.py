@@ -69,7 +69,7 @@ def test_killed_and_resumed_is_uninterrupted(toy: Path, tmp_path: Path, case: st
     assert len(load(got)["callbacks"]["Dice"]["drawn"]) >= 4
     weights = [load(file)["state_dict"] for file in (whole / "checkpoints/best.ckpt", got)]
     assert any(not torch.equal(weights[0][name], weight) for name, weight in weights[1].items())
-    for tag in ("loss", "val_JF", "lr-AdamW"):
+    for tag in ("loss", "val_score", "lr-AdamW"):
         assert curve(tmp_path / "run", tag) == curve(whole, tag)
 
 

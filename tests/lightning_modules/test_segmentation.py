@@ -2,9 +2,12 @@
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from datamodules import LazyStack, MeViS, ReVOS, VideoDataModule
 from dialogues import VeasonR1
@@ -12,17 +15,19 @@ from dialogues.episode import Answer, Completion, Episode, Turn
 from evaluation.protocols import (
     MeViSProtocol,
     OwnVideosProtocol,
+    RefCOCOProtocol,
     RefDAVIS17AnnotatorsProtocol,
     ReVOSProtocol,
     ViCaSProtocol,
 )
-from lightning_modules import SegmentationModule
+from lightning_modules import SegmentationModule, SFTModule
 from lightning_modules.segmentation import prediction_of
 from models.frame_samplers import AllFrames
-from models.reasoners import ScriptedReasoner
+from models.reasoners import QwenVL, ScriptedReasoner
+from models.reasoners.scratch import ScratchConfig, save
 from models.segmenters import StillSegmenter
 from tests.builders import two_squares, video_sample, write_json, write_mevis, write_revos
-from tests.lightning_modules.test_training import loader, right, samples, trainer
+from tests.lightning_modules.test_training import conversations, loader, parts, right, samples, trainer
 
 
 def module(answers=None, **options):
@@ -98,7 +103,7 @@ def test_groups_that_a_protocol_does_not_know_are_found_before_the_run(tmp_path)
     content = json.loads(path.read_text())
     content["videos"]["b"]["expressions"]["2"] |= {"anno_id": [], "obj_id": []}
     write_json(path, content)
-    with pytest.raises(ValueError, match="one without a target: use `MeViSv2Protocol`"):
+    with pytest.raises(ValueError, match="one without a target: use the dataset `MeViSv2`"):
         evaluated(MeViS(tmp_path / "mevis", "valid_u"), tmp_path)
 
 
@@ -140,3 +145,18 @@ def test_predictions_are_of_every_frame():
     turn.mask_frames, turn.masks = [0, 5], two_squares()[:, [0, 5]]
     with pytest.raises(ValueError, match="masks at every frame of 'video/0', but got them at 2 of 6"):
         prediction_of(Episode(video, None, [turn]))
+
+
+@pytest.mark.parametrize("protocol", [MeViSProtocol, RefCOCOProtocol, ViCaSProtocol])
+def test_the_best_checkpoint_is_kept_whatever_is_measured(tmp_path, protocol):
+    path = Path(__file__).parents[2] / "configs/trainer/callbacks.yaml"
+    (options,) = [each["init_args"] for each in yaml.safe_load(path.read_text()) if "Model" in each["class_path"]]
+    best = ModelCheckpoint(**options | {"dirpath": tmp_path / "checkpoints"})
+    save(ScratchConfig(hidden_size=64, intermediate_size=64, num_layers=1), tmp_path / "model")
+    reasoner = QwenVL(str(tmp_path / "model"), dtype="float32")
+    made = SFTModule(reasoner=reasoner, **parts(), protocol=protocol(), max_completion_length=4)
+    run = trainer(tmp_path)
+    run.callbacks.append(best)
+    run.fit(made, loader(conversations()), loader(samples()))
+    assert (tmp_path / "checkpoints/best.ckpt").exists()
+    assert best.current_score == made.results["overall"][protocol.headline]

@@ -14,6 +14,7 @@ DATASETS = {
     "GroundMoRe": protocols.GroundMoReProtocol,
     "LongRVOS": protocols.LongRVOSProtocol,
     "MeViS": protocols.MeViSProtocol,
+    "MeViSv2": protocols.MeViSv2Protocol,
     "OwnVideos": protocols.OwnVideosProtocol,
     "ReVOS": protocols.ReVOSProtocol,
     "ReasonSeg": protocols.ReasonSegProtocol,
@@ -48,6 +49,12 @@ def group_of(protocol):
 
 def test_every_dataset_has_a_protocol():
     assert {name: protocol_of(name) for name in DATASETS} == DATASETS
+
+
+@pytest.mark.parametrize("protocol", ALL)
+def test_runs_are_compared_by_a_column_even_where_nothing_was_measured(protocol):
+    assert protocol.headline in protocol.columns
+    assert protocol.headline in protocol().table({})["overall"]
 
 
 def test_a_derived_protocol_is_not_the_dataset_s():

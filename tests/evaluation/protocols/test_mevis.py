@@ -54,5 +54,5 @@ def test_official_leaves_expressions_out():
 
 
 def test_mevis_has_no_absent_targets():
-    with pytest.raises(ValueError, match="one without a target: use `MeViSv2Protocol`"):
+    with pytest.raises(ValueError, match="one without a target: use the dataset `MeViSv2`"):
         MeViSProtocol().score(prediction(NOTHING), ABSENT, "absent")
