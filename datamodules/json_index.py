@@ -7,7 +7,7 @@ import mmap
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -79,23 +79,35 @@ class JSONIndex(Mapping[str, Any]):
             yield from self._read(number)
 
     def __getitem__(self, name: str) -> Any:
+        return self.entry(name)
+
+    def entry(self, name: str, pairs: Callable[[list[tuple[str, Any]]], Any] = dict) -> Any:
+        """Return an entry.
+
+        Args:
+            name: its name.
+            pairs: makes what stands for an object in it, of names and values, some of which may be there twice.
+
+        Raises:
+            KeyError: if there is none.
+        """
         wanted = _hash(name)
         number = bisect_left(self._hashes, wanted)
         while number < len(self) and self._hashes[number] == wanted:
-            entry = self._read(number)
+            entry = self._read(number, pairs)
             if name in entry:
                 return entry[name]
             number += 1
         raise KeyError(name)
 
-    def _read(self, number: int) -> dict[str, Any]:
+    def _read(self, number: int, pairs: Callable[[list[tuple[str, Any]]], Any] = dict) -> dict[str, Any]:
         _, begin, end = self._records[number].item()
         # Opened for each entry: a file that forked workers share would also share its position.
         with self.path.open("rb") as file:
             if _stamp(file) != self._header.stamp:
                 raise ValueError(f"Expected `{self.path}` to stay as it was opened, but it has changed; open it again")
             file.seek(begin)
-            return json.loads(b"{%b}" % file.read(end - begin))  # type: ignore[no-any-return]
+            return json.loads(b"{%b}" % file.read(end - begin), object_pairs_hook=pairs)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from evaluation.predictions.files import file_stamp
 from evaluation.protocols import BenchmarkProtocol
 from evaluation.results import Evaluation
 from evaluation.scoring import Outcome, Scorer, Unit
-from evaluation.truths import hidden
 from evaluation.video_metrics import VideoMetrics
 
 #: wraps what is measured, of which there will be so many, to show how far it is
@@ -49,16 +48,18 @@ def evaluate(
 
     Raises:
         FileNotFoundError: if there are no predictions.
-        ValueError: if the dataset's masks are hidden, it has groups that the protocol does not know, or the predictions
-            are of no known layout, or about no video of the dataset.
+        ValueError: if all masks of the dataset are hidden, it does not fit the protocol (groups, numbers of objects),
+            or the predictions are of no known layout, or about no video of the dataset.
     """
     records = dataset.index
     for group in {record.group for record in records}:
         protocol.row(group)
     _expect_masks(dataset)
+    if protocol.together:
+        _expect_one_object(dataset, type(protocol).__name__)
+    units = protocol.units(records)
     predictions = open_predictions(predictions_path, records)
     scorer = Scorer(dataset, predictions, protocol)
-    units = protocol.units(records)
     with Journal(None if out is None else out / ROWS, _identity(dataset, predictions, protocol)) as journal:
         outcomes = journal.done
         left = [number for number in range(len(units)) if number not in outcomes]
@@ -70,10 +71,26 @@ def evaluate(
 
 def _expect_masks(dataset: VideoDataset) -> None:
     for record in dataset.index:
-        with suppress(BadSampleError):  # it will be named when its turn comes
-            if dataset.masks(record) is None:
-                raise ValueError(hidden(dataset, record))
+        try:
+            if dataset.masks(record) is not None:
+                return
+        except BadSampleError:  # it will be named when its turn comes
             return
+    raise ValueError(
+        f"Expected masks, but {type(dataset).__name__} hides those of split {dataset.split!r}: its server measures "
+        "them; `thinkseg submit` writes what it takes"
+    )
+
+
+def _expect_one_object(dataset: VideoDataset, protocol: str) -> None:
+    for record in dataset.index:
+        with suppress(BadSampleError):
+            masks = dataset.masks(record)
+            if masks is not None and masks.num_objects != 1:
+                raise ValueError(
+                    f"Expected one object for each expression, as {protocol} measures several together, but got "
+                    f"{masks.num_objects} for {record.key!r}: it is not the protocol of {type(dataset).__name__}"
+                )
 
 
 def _score(scorer: Scorer, units: Sequence[Unit], numbers: Sequence[int], workers: int) -> Iterator[Outcome]:

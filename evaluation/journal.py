@@ -22,7 +22,8 @@ class Journal:
     """``rows.jsonl``: what the numbers hang on in the first line, then a line for each unit as it is measured.
 
     Opened again for the same setting it goes on: a line that was cut short is written anew. For any other setting it
-    begins from nothing, and says so. Numbers are read back to the last bit.
+    begins from nothing, and says so. Numbers are read back to the last bit. A unit that was not measurable is not done,
+    and of several lines about one the last holds.
 
     Format::
 
@@ -77,10 +78,12 @@ class Journal:
             _LOGGER.warning("`%s` is begun anew: %s", self.path, _difference(header.get("setting"), self.setting))
             return 0
         try:
-            self.done = {outcome.unit: outcome for outcome in (_outcome(content) for _, content in lines[1:])}
+            read = {outcome.unit: outcome for outcome in (_outcome(content) for _, content in lines[1:])}
         except (KeyError, TypeError) as error:
             _LOGGER.warning("`%s` is begun anew: a line of it is no result (%r)", self.path, error)
             return 0
+        # The annotation may have been repaired since.
+        self.done = {unit: each for unit, each in read.items() if all(result.measurable for result in each.results)}
         return sum(length for length, _ in lines)
 
 

@@ -51,8 +51,7 @@ class TruthReader:
         """Return the annotation of expressions that are measured together: the objects of all, in order.
 
         Raises:
-            BadSampleError: if an annotation is missing, broken, or does not fit the video.
-            ValueError: if it is hidden.
+            BadSampleError: if an annotation is missing, hidden, broken, or does not fit the video.
         """
         first = unit[0]
         times = measured_times(first)
@@ -60,7 +59,10 @@ class TruthReader:
         for record in unit:
             masks = self.dataset.masks(record)
             if masks is None:
-                raise ValueError(hidden(self.dataset, record))
+                raise BadSampleError(
+                    f"{record.key!r}: expected masks to measure by, but the dataset has none for this expression",
+                    "hidden masks",
+                )
             readers.append(masks.select(times))
         size = readers[0].size
         unions = [
@@ -95,14 +97,6 @@ class TruthReader:
             while len(store) > 1 and sum(map(size, store.values())) > KEPT:
                 store.popitem(last=False)
         return made
-
-
-def hidden(dataset: VideoDataset, record: VideoRecord) -> str:
-    """Return what is wrong with measuring a dataset whose masks are the server's."""
-    return (
-        f"Expected masks for {record.key!r}, but {type(dataset).__name__} hides those of split {dataset.split!r}: "
-        "its server measures them; `thinkseg submit` writes what it takes"
-    )
 
 
 def read_objects(reader: MaskReader) -> list[BitMasks]:

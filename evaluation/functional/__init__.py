@@ -7,6 +7,7 @@ from evaluation.functional.regions import RegionCounts, region_counts, region_si
 from evaluation.functional.revos import accuracy, official_accuracy, official_robustness, robustness
 from evaluation.functional.temporal import no_target_accuracy, target_accuracy, temporal_iou, video_iou
 from evaluation.functional.tracks import (
+    MOST_TRACKS,
     THRESHOLDS,
     FrameScores,
     assigned_scores,
@@ -18,6 +19,7 @@ from evaluation.functional.tracks import (
 )
 
 __all__ = [
+    "MOST_TRACKS",
     "THRESHOLDS",
     "BitMasks",
     "BoundaryCounts",

@@ -1,6 +1,7 @@
 """A folder and an archive as the same thing: files below a root that are read one at a time."""
 
 import hashlib
+import lzma
 import os
 import stat
 import zipfile
@@ -14,6 +15,8 @@ from pathlib import Path, PurePosixPath
 LARGEST = 1 << 26
 #: an archive's entry above this size may not shrink to less than a hundredth: masks are compressed already
 _SUSPICIOUS, _RATIO = 1 << 22, 100
+#: what reading a damaged entry of an archive raises, besides OSError and ValueError
+_BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, KeyError)
 
 
 class Files(ABC):
@@ -64,15 +67,19 @@ class Files(ABC):
 
 
 class Folder(Files):
-    """A folder on disk."""
+    """A folder on disk.
+
+    Links are followed, but not to a folder above them, which would never end: such a link is a file that refuses to be
+    read, as are links to nothing, pipes and devices.
+    """
 
     def files(self, folder: str) -> Collection[str]:
         """Return the names of the files directly in a folder."""
-        return {entry.name for entry in self._entries(folder) if not entry.is_dir()}
+        return {entry.name for entry in self._entries(folder) if not _leads_down(entry)}
 
     def folders(self, folder: str) -> Collection[str]:
         """Return the names of the folders directly in a folder."""
-        return {entry.name for entry in self._entries(folder) if entry.is_dir()}
+        return {entry.name for entry in self._entries(folder) if _leads_down(entry)}
 
     def has_folder(self, folder: str) -> bool:
         """Return whether there is such a folder."""
@@ -80,18 +87,20 @@ class Folder(Files):
 
     def read(self, name: str) -> bytes:
         """Return the content of a file."""
-        with (self.path / name).open("rb") as file:
+        path = self.path / name
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for somebody to write
+            raise ValueError("expected a regular file, but got a folder, a pipe or a device")
+        with path.open("rb") as file:
             return _whole(file.read(LARGEST + 1))
 
     def stamp(self) -> str:
         """Return a digest of names, sizes and times of change; no file is opened."""
         digest = hashlib.sha256()
-        for folder, _ in self.walk():
-            for entry in sorted(self._entries(folder), key=lambda entry: entry.name):
-                if not entry.is_dir():
-                    status = entry.stat()
-                    named = f"{folder}/{entry.name}\0{status.st_size}\0{status.st_mtime_ns}\n"
-                    digest.update(os.fsencode(named))
+        for folder, names in self.walk():
+            for name in sorted(names):
+                status = _status(self.path / folder / name)
+                named = f"{folder}/{name}\0{status.st_size}\0{status.st_mtime_ns}\n"
+                digest.update(os.fsencode(named))
         return digest.hexdigest()
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
@@ -119,6 +128,7 @@ class Archive(Files):
             raise ValueError(f"Expected a ZIP file in `{path}`, but got: {error}") from error
         self._files: dict[str, set[str]] = defaultdict(set)
         self._folders: dict[str, set[str]] = defaultdict(set)
+        self._entries: dict[str, zipfile.ZipInfo] = {}
         self._refused: dict[str, str] = {}
         self._unnamed: list[str] = []
         for entry in self._archive.infolist():
@@ -146,9 +156,9 @@ class Archive(Files):
         if name in self._refused:
             raise ValueError(self._refused[name])
         try:
-            with self._archive.open(name) as file:
+            with self._archive.open(self._entries[name]) as file:
                 return _whole(file.read(LARGEST + 1))
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, KeyError) as error:
+        except _BROKEN as error:
             raise ValueError(f"its entry in the archive is broken: {error}") from error
 
     def stamp(self) -> str:
@@ -157,6 +167,8 @@ class Archive(Files):
 
     def _place(self, entry: zipfile.ZipInfo) -> None:
         name = entry.filename
+        if name == "./":
+            return
         parts = PurePosixPath(name).parts
         if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0]:
             self._unnamed.append(f"{name!r} in the archive is not read: its name could leave a folder")
@@ -168,11 +180,33 @@ class Archive(Files):
         self._folders[here]  # an empty folder is there too
         if entry.is_dir():
             return
-        if parts[-1] in self._files[here]:
-            self._refused["/".join(parts)] = "there are several of that name"
+        plain = "/".join(parts)  # without `.` and `//`
+        if plain in self._entries:
+            self._refused[plain] = "there are several of that name"
+        self._entries[plain] = entry
         self._files[here].add(parts[-1])
         if why := _refusal(entry):
-            self._refused["/".join(parts)] = why
+            self._refused[plain] = why
+
+
+def _leads_down(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder that is not above itself."""
+    try:
+        if not entry.is_dir():
+            return False
+    except OSError:  # a link to itself
+        return False
+    if not entry.is_symlink():
+        return True
+    target = Path(entry.path).resolve()
+    return not any(above.resolve().is_relative_to(target) for above in Path(entry.path).parents)
+
+
+def _status(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError:  # a link to nothing
+        return path.lstat()
 
 
 def _refusal(entry: zipfile.ZipInfo) -> str | None:

@@ -1,6 +1,8 @@
 """Predictions as one JSON of run-length codes, as Sa2VA and VideoSEG-O3 write them."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,6 +16,12 @@ from evaluation.predictions.runs import read_track
 _ENDINGS = (".jpg", ".jpeg", ".png")
 
 
+class _Several(Enum):
+    """Stands for the values of a name that an object holds more than once."""
+
+    VALUES = "several values"
+
+
 class ResultsJSON(Predictions):
     """``results.json`` of Sa2VA (https://github.com/bytedance/Sa2VA) and VideoSEG-O3, read one video at a time.
 
@@ -22,7 +30,7 @@ class ResultsJSON(Predictions):
         {video: {expression: {"prediction_masks": [RLE or null at each frame], "frames": [name of each]}}}
 
     Without ``frames`` the masks are those of the video's frames in sorted order. null is an empty mask, as in the
-    ``mask_dict.json`` of the benchmarks.
+    ``mask_dict.json`` of the benchmarks. What is there twice, an expression or the mask of a frame, is not used.
 
     Raises:
         ValueError: if the file holds no JSON object.
@@ -48,6 +56,11 @@ class ResultsJSON(Predictions):
             sentence = f"expected {kind} {record.video_id!r} in `{self.path.name}`, but it has none"
             return lost(times, size, not isinstance(video, dict), sentence)
         said = video[record.expression_id]
+        if said is _Several.VALUES:
+            sentence = (
+                f"expected expression {record.expression_id!r} of video {record.video_id!r} once, but got several"
+            )
+            return lost(times, size, False, sentence)
         masks = said.get("prediction_masks") if isinstance(said, dict) else None
         if not isinstance(masks, list):
             sentence = f"expected a list of masks in `prediction_masks`, but got a {type(masks).__name__}"
@@ -84,7 +97,8 @@ class ResultsJSON(Predictions):
         """Return the entry of a video, None if there is none; the last one is kept, since its expressions follow."""
         last = self._last  # threads may replace it
         if last[0] != video_id:
-            self._last = last = (video_id, open_index(self.path).get(video_id))
+            index = open_index(self.path)
+            self._last = last = (video_id, index.entry(video_id, _once) if video_id in index else None)
         return last[1]
 
 
@@ -99,4 +113,15 @@ def _by_name(masks: list[Any], names: Any, expected: Sequence[str]) -> tuple[Map
         problems.append(f"expected a mask for each of {len(stems):,} frames, but got {len(masks):,}")
     if extra := sorted(set(stems) - known):
         problems.append(f"masks of {named(extra)}, no frames of the video, not read")
-    return dict(zip(stems, masks, strict=False)), problems
+    twice = {name for name in Counter(stems) - Counter(expected) if name in known}
+    if twice:
+        problems.append(f"several masks of {named(sorted(twice))}, not read")
+    return {name: mask for name, mask in zip(stems, masks, strict=False) if name not in twice}, problems
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object, in which the value of a name that is there more than once cannot be taken for one."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        content |= {name: _Several.VALUES for name, count in Counter(name for name, _ in pairs).items() if count > 1}
+    return content

@@ -8,6 +8,7 @@ from typing import Any
 from datamodules.dataset import VideoRecord
 from datamodules.frames import inside
 from evaluation.cases import Prediction
+from evaluation.functional import MOST_TRACKS
 from evaluation.predictions.base import Found, Predictions, lost, named
 from evaluation.predictions.files import Files, join
 from evaluation.predictions.runs import read_track
@@ -111,6 +112,10 @@ def _found(wanted: Sequence[str], frames: dict[str, list[Any]], size: tuple[int,
     for track in tracks:
         broken |= track.broken
     problems = [f"frame {wanted[place]}: {why}" for place, why in sorted(broken.items())]
+    if count > MOST_TRACKS:
+        problems.append(
+            f"expected at most {MOST_TRACKS} tracks, but got {count}: the first {MOST_TRACKS} are looked at"
+        )
     if absent := [name for name in wanted if name not in frames]:
         problems.append(f"no masks of {named(absent)}: {len(absent):,} of {len(wanted):,} frames missing")
     missing = tuple(place for place, name in enumerate(wanted) if name not in frames or place in broken)

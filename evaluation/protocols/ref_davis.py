@@ -54,9 +54,18 @@ class RefDAVIS17AnnotatorsProtocol(BenchmarkProtocol):
         return "overall" if group is None else super().row(group)
 
     def units(self, records: Sequence[VideoRecord]) -> list[tuple[VideoRecord, ...]]:
-        """Return an annotator's expressions about a video, in the order of objects; the annotator is their group."""
+        """Return an annotator's expressions about a video, in the order of objects; the annotator is their group.
+
+        Raises:
+            ValueError: if an expression has no number.
+        """
         units: dict[tuple[str, str], list[tuple[int, VideoRecord]]] = {}
         for record in records:
+            if not record.expression_id.isdecimal():
+                raise ValueError(
+                    f"Expected expressions numbered from 0, four for each object, but got {record.key!r}: "
+                    f"{type(self).__name__} is not the protocol of this dataset"
+                )
             annotator, label = RefDAVIS17.place(record)
             group = self.groups[annotator]
             units.setdefault((record.video_id, group), []).append((label, replace(record, group=group)))

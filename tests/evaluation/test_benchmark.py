@@ -8,13 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from datamodules import MeViS, ReVOS
+from datamodules import LongRVOS, MeViS, OwnVideos, ReVOS
 from evaluation.benchmark import ROWS, evaluate
 from evaluation.functional import boundary_accuracy, region_similarity, robustness
-from evaluation.protocols import MeViSProtocol, ReVOSProtocol
+from evaluation.protocols import (
+    LongRVOSProtocol,
+    MeViSProtocol,
+    OwnVideosProtocol,
+    RefDAVIS17AnnotatorsProtocol,
+    ReVOSProtocol,
+)
 from evaluation.scoring import Scorer
-from tests.builders import two_squares, write_json, write_mevis, write_revos
+from tests.builders import two_squares, write_json, write_mevis, write_own_videos, write_revos
 from tests.evaluation.predicted import answers, expected, write_results, write_tree, write_zip
+from tests.layouts_video import write_long_rvos
 
 
 @pytest.fixture
@@ -133,6 +140,36 @@ def test_hidden_masks_and_unknown_groups_are_refused_before_anything_is_read(tmp
     assert not (tmp_path / "out").exists()
 
 
+def test_a_protocol_of_several_expressions_is_refused_where_it_does_not_fit(tmp_path):
+    dataset = MeViS(write_mevis(tmp_path / "mevis"), "valid_u")
+    tree = write_tree(tmp_path / "predicted", answers(("a", "b"), typed=False))
+    message = r"one object for each expression, as RefDAVIS17An.* but got 2 for 'a/2': it is not the protocol of MeViS"
+    with pytest.raises(ValueError, match=message):
+        evaluate(dataset, tree, RefDAVIS17AnnotatorsProtocol(), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_single_hidden_expression_is_not_measurable(tmp_path):
+    root = write_own_videos(tmp_path / "own")
+    dataset = OwnVideos(root)
+    tree = write_tree(tmp_path / "x", {(each.video_id, each.expression_id): expected([0]) for each in dataset.index})
+    evaluation = evaluate(dataset, tree, OwnVideosProtocol())
+    assert [result.measurable for result in evaluation.results] == [True, True, False] * 2
+    message = "expected masks to measure by, but the dataset has none for this expression"
+    assert evaluation.results[2].problems == [f"folder/2: not measurable: 'folder/2': {message}"]
+    content = json.loads((root / "videos.json").read_text())
+    for video in content["videos"].values():
+        video["expressions"].reverse()
+    write_json(root / "videos.json", content)
+    again = evaluate(OwnVideos(root), tree, OwnVideosProtocol())
+    assert [result.measurable for result in again.results] == [False, True, True] * 2
+    for video in content["videos"].values():
+        video["expressions"] = video["expressions"][:1]
+    write_json(root / "videos.json", content)
+    with pytest.raises(ValueError, match="hides those of split"):
+        evaluate(OwnVideos(root), tree, OwnVideosProtocol())
+
+
 # --- going on ----------------------------------------------------------------------------------------------------
 
 
@@ -176,6 +213,28 @@ def test_a_stopped_run_goes_on_with_the_same_numbers(tmp_path, dataset, tree, mo
     lines = (tmp_path / ROWS).read_text().splitlines()
     assert len(lines) == 9
     assert sorted(json.loads(line)["unit"] for line in lines[1:]) == list(range(8))
+
+
+def test_what_was_not_measurable_is_measured_anew(tmp_path, monkeypatch):
+    dataset = LongRVOS(write_long_rvos(tmp_path / "long"), "valid")
+    path = write_results(
+        tmp_path / "x.json", {(record.video_id, record.expression_id): expected([0]) for record in dataset.index}
+    )
+    picture = dataset.root / "valid/Annotations/a/0/00000.png"
+    whole = picture.read_bytes()
+
+    def measure():
+        return evaluate(dataset, path, LongRVOSProtocol(), out=tmp_path)
+
+    picture.write_bytes(b"broken")
+    broken = [number for number, result in enumerate(measure().results) if not result.measurable]
+    assert broken
+    picture.write_bytes(whole)
+    scored = counting(monkeypatch)
+    second, third = measure(), measure()
+    assert scored == broken
+    assert all(result.measurable for result in second.results)
+    assert same(second, third)
 
 
 def test_measures_that_do_not_apply_come_back(tmp_path, dataset, tree):

@@ -130,6 +130,34 @@ def test_nothing_for_a_video_or_an_expression_is_named(path):
         assert found.problems[0].startswith(message)
 
 
+def test_a_frame_that_is_named_twice_is_missing(path):
+    change(path, "frames", lambda _: [*NAMES, "00002.jpg", "x", "x"])
+    change(path, "prediction_masks", lambda masks: [*masks, None, None, None])
+    found = read(path)
+    assert found.prediction.missing == (2,)
+    assert found.problems == [
+        "masks of `x`, no frames of the video, not read",
+        "several masks of `00002`, not read",
+        "no mask of `00002`: 1 of 6 frames missing",
+    ]
+
+
+def test_an_expression_that_is_there_twice_is_not_used(path):
+    text = path.read_text()
+    path.write_text(text.replace('"toy/a": {', '"toy/a": {"0": {"prediction_masks": []}, ', 1))
+    found = read(path)
+    assert (found.prediction.lost, len(found.prediction.missing)) == ("expression", 6)
+    assert found.problems == ["expected expression '0' of video 'toy/a' once, but got several"]
+    assert read(path, record("toy/a", "1")).problems == []
+    path.write_text(text.replace('"prediction_masks"', '"prediction_masks": [], "prediction_masks"', 1))
+    assert read(path).problems == ["expected a list of masks in `prediction_masks`, but got a _Several"]
+
+
+def test_a_code_with_a_name_twice_is_broken(path):
+    path.write_text(path.read_text().replace('"size"', '"size": [1, 1], "size"', 1))
+    assert read(path).prediction.missing == (0,)
+
+
 def test_surplus_of_a_json(tmp_path):
     path = write_results(tmp_path / "x.json", answers() | {("c", "0"): expected([0]), ("toy/a", "9"): expected([0])})
     assert open_predictions(path, RECORDS).surplus(RECORDS) == [
@@ -188,6 +216,16 @@ def test_vicas_reads_several_tracks(vicas):
     assert (found.problems, found.encodings) == ([], {"RLE"})
     tracks = torch.stack([track.dense() for track in found.prediction.tracks])
     assert torch.equal(tracks, two_squares()[:, [0, 3, 5]])
+
+
+@pytest.mark.parametrize("count", [10, 12])
+def test_vicas_names_tracks_that_are_not_looked_at(vicas, count):
+    masks = two_squares()[:1].expand(count, -1, -1, -1)
+    write_json(vicas / "000007.json", {"pred_lgvis_masks": [vicas_frames(masks)]})
+    found = open_predictions(vicas, [record("7")]).read(record("7"), range(6), SIZE)
+    sentence = "expected at most 10 tracks, but got 12: the first 10 are looked at"
+    assert found.problems == ([sentence] if count == 12 else [])
+    assert found.prediction.missing == ()
 
 
 def test_vicas_names_what_is_missing_or_broken(vicas):

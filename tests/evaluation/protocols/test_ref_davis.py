@@ -23,6 +23,12 @@ def test_units_are_annotators_of_videos():
     assert {record.group for unit in units for record in unit} == {f"annotator {number}" for number in (1, 2, 3, 4)}
 
 
+@pytest.mark.parametrize("name", ["first", "-1", "", "²"])
+def test_expressions_that_have_no_number_are_refused(name):
+    with pytest.raises(ValueError, match=r"expressions numbered from 0, .* not the protocol of this dataset"):
+        RefDAVIS17AnnotatorsProtocol().units([VideoRecord("a", name, "", ())])
+
+
 def test_objects_are_averaged_over_videos_and_then_annotators():
     protocol = RefDAVIS17AnnotatorsProtocol()
     two, one = truth(LEFT, RIGHT), truth(LEFT)
