@@ -102,6 +102,12 @@ def header(width, height):
 
 
 WHOLE = png(torch.ones(32, 32, dtype=torch.bool))
+END = WHOLE.index(b"IEND") - 4
+#: chunks that Pillow's parser trips over -> its error
+TRIPS = {
+    "IndexError": WHOLE[:END] + chunk(b"iCCP", b"a\0") + WHOLE[END:],
+    "ValueError": WHOLE[:END] + chunk(b"pHYs", b"abc") + WHOLE[END:],
+}
 
 
 @pytest.mark.parametrize(
@@ -116,9 +122,10 @@ WHOLE = png(torch.ones(32, 32, dtype=torch.bool))
         (header(9_000, 9_000), "expected 32 x 32 (height x width), but got 9000 x 9000"),
         (header(60_000, 60_000), "expected a readable PNG, but got: "),
         (header(32, 32), "expected a readable PNG, but got: "),
+        *((content, "expected a readable PNG, but got: ") for content in TRIPS.values()),
         (b"\0" * (1 << 26) + b"!", "expected at most 67,108,864 bytes, but got more"),
     ],
-    ids=["cut", "cut header", "empty", "text", "jpeg", "size", "large", "bomb", "no pixels", "huge file"],
+    ids=["cut", "cut header", "empty", "text", "jpeg", "size", "large", "bomb", "no pixels", *TRIPS, "huge file"],
 )
 @pytest.mark.parametrize("archive", [False, True], ids=["folder", "zip"])
 def test_an_unusable_picture_is_named_and_missing(tmp_path, content, message, archive):
