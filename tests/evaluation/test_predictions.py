@@ -1,6 +1,8 @@
 """Predictions as pictures: layouts, encodings, and everything that can be wrong with them."""
 
+import os
 import struct
+import sys
 import zipfile
 import zlib
 
@@ -210,6 +212,30 @@ def test_an_archive_s_unsafe_names_are_named_and_passed_over(tmp_path, name):
     assert predictions.surplus(RECORDS) == [f"{name!r} in the archive is not read: its name could leave a folder"]
     assert predictions.read(record(), range(6), SIZE).problems == []
     assert not list(tmp_path.rglob("evil.png"))
+
+
+def test_an_archive_s_deep_names_are_named_and_passed_over(tmp_path):
+    kept, refused = "d/" * 31 + "x.png", "e/" * 32 + "x.png"
+    path = archive_with(tmp_path, (kept, WHOLE), (refused, WHOLE), ("f/" * 20_000, b""))
+    predictions = open_predictions(path, RECORDS)
+    assert predictions.surplus(RECORDS) == [
+        f"{refused!r} in the archive is not read: it has more than 32 parts",
+        f"{'f/' * 100 + '…'!r} in the archive is not read: it has more than 32 parts",
+        f"`{kept.removesuffix('/x.png')}`: `x.png`, of no expression of the dataset, not read",
+    ]
+    assert predictions.read(record(), range(6), SIZE).problems == []
+
+
+def test_a_folder_may_be_deeper_than_calls_may(tmp_path):
+    write_tree(tmp_path, answers())
+    deep = [str(tmp_path / "/".join("d" * depth)) for depth in range(1, sys.getrecursionlimit() + 100)]
+    for folder in deep:
+        os.mkdir(folder)
+    try:
+        assert open_predictions(tmp_path, RECORDS).surplus(RECORDS) == []
+    finally:  # pytest's way of removing it would be too deep
+        for folder in reversed(deep):
+            os.rmdir(folder)
 
 
 def test_an_archive_s_links_and_bombs_are_refused(tmp_path):
