@@ -1,6 +1,7 @@
 """The numbers of predictions that lie on disk, by the protocol of a benchmark."""
 
 import hashlib
+import importlib.metadata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
@@ -154,6 +155,7 @@ def _identity(dataset: VideoDataset, predictions: Predictions, protocol: Benchma
     """
     files = sorted({*dataset.files, *dataset.root.glob("*.json")})
     return {
+        "thinkseg": _version(),
         **_dataset_setting(dataset),
         "dataset files": ", ".join(f"{path.name}: {file_stamp(path)}" for path in files if path.is_file()),
         "expressions": _digest(dataset.index),
@@ -162,6 +164,13 @@ def _identity(dataset: VideoDataset, predictions: Predictions, protocol: Benchma
         **predictions.setting(),
         "prediction files": predictions.stamp(),
     }
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("thinkseg")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def _options(options: Mapping[str, object]) -> str:

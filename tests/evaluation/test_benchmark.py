@@ -1,5 +1,6 @@
 """A whole benchmark: what comes out, whatever the predictions look like, on any number of threads, and after a stop."""
 
+import importlib.metadata
 import json
 import math
 import os
@@ -187,7 +188,7 @@ def test_measures_that_do_not_apply_come_back(tmp_path, dataset, tree):
     assert same(first, second)
 
 
-@pytest.mark.parametrize("what", ["official", "predictions", "dataset", "version", "garbage"])
+@pytest.mark.parametrize("what", ["official", "predictions", "dataset", "code", "version", "garbage", "deep"])
 def test_another_setting_begins_anew_and_says_so(tmp_path, dataset, tree, monkeypatch, caplog, what):
     evaluate(dataset, tree, ReVOSProtocol(), out=tmp_path)
     rows = tmp_path / ROWS
@@ -195,10 +196,14 @@ def test_another_setting_begins_anew_and_says_so(tmp_path, dataset, tree, monkey
         write_tree(tree, {("toy/a", "0x"): expected([0])})
     elif what == "dataset":
         write_json(dataset.root / "mask_dict_foreground.json", {})
+    elif what == "code":
+        monkeypatch.setattr(importlib.metadata, "version", "9.9 of {}".format)
     elif what == "version":
         rows.write_text(rows.read_text().replace('"version": 1', '"version": 0', 1))
     elif what == "garbage":
         rows.write_text("garbage\n" + rows.read_text())
+    elif what == "deep":
+        rows.write_text("[" * 100_000 + "\n" + rows.read_text())
     scored = counting(monkeypatch)
     evaluate(ReVOS(dataset.root, "valid"), tree, ReVOSProtocol(official=what == "official"), out=tmp_path)
     assert len(scored) == 8
