@@ -131,6 +131,14 @@ def test_hidden_masks_and_unknown_groups_are_refused_before_anything_is_read(tmp
         evaluate(MeViS(tmp_path / "mevis", "valid_u"), tree, ReVOSProtocol(), out=tmp_path / "out")
     with pytest.raises(FileNotFoundError):
         evaluate(dataset, tmp_path / "nothing", ReVOSProtocol(), out=tmp_path / "out")
+    for workers in (0, -1):
+        with pytest.raises(ValueError, match=f"Expected at least 1 worker, but got {workers}"):
+            evaluate(dataset, tree, ReVOSProtocol(), workers, out=tmp_path / "out")
+    for out in (tree, tree / "out", tree / "toy/../../predicted/out"):
+        with pytest.raises(ValueError, match="outside of the predictions"):
+            evaluate(dataset, tree, ReVOSProtocol(), out=out)
+    assert not (tree / "out").exists()
+    assert not (tree / ROWS).exists()
     assert not (tmp_path / "out").exists()
 
 
