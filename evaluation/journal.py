@@ -3,6 +3,8 @@
 import json
 import logging
 import math
+import sys
+from array import array
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -102,8 +104,9 @@ def _outcome(content: dict[str, Any]) -> Outcome:
         Result(
             **result
             | {
+                "frame_names": [*map(sys.intern, result["frame_names"])],  # which expressions of a video share
                 "row": {name: _number(value) for name, value in result["row"].items()},
-                "per_frame": {name: [*map(_number, values)] for name, values in result["per_frame"].items()},
+                "per_frame": {name: array("d", map(_number, values)) for name, values in result["per_frame"].items()},
             }
         )
         for result in content["results"]

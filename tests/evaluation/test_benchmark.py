@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import math
 import os
+from array import array
 from dataclasses import asdict
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def test_numbers_are_those_of_the_measures(dataset, tree):
             "R": robustness(pred, target, masks.any(dim=0)),
         }
         for name, values in rows.items():
-            assert result.per_frame[name] == values.tolist()
+            assert result.per_frame[name] == array("d", values.tolist())
             assert result.row[name] == pytest.approx(float(values.mean()), abs=1e-12)
             means.setdefault((result.group, name), []).append(float(values.mean()))
         assert result.frame_names == [f"{time:05d}" for time in range(6)]
@@ -194,6 +195,15 @@ def test_measures_that_do_not_apply_come_back(tmp_path, dataset, tree):
     first, second = (evaluate(monocular, tree, ReVOSProtocol(), out=tmp_path) for _ in range(2))
     assert math.isnan(second.results[0].row["R"])
     assert same(first, second)
+
+
+def test_a_number_of_a_frame_takes_8_bytes_and_its_name_none(tmp_path, dataset, tree):
+    for _ in range(2):
+        results = evaluate(dataset, tree, ReVOSProtocol(), out=tmp_path / "out").results
+        for result in results:
+            for values in result.per_frame.values():
+                assert (values.itemsize, len(values)) == (8, 6)
+    assert len({id(name) for result in results for name in result.frame_names}) == 6
 
 
 @pytest.mark.parametrize("what", ["official", "predictions", "dataset", "code", "version", "garbage", "deep"])
