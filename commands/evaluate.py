@@ -7,10 +7,9 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 from tqdm import tqdm
 
-from commands.options import add_inputs, choose_split
+from commands.options import add_inputs, choose_split, mistakes_in_words
 from datamodules import VideoDataset
-from evaluation.benchmark import evaluate
-from evaluation.predictions import open_predictions
+from evaluation.benchmark import measure, open_checked
 from evaluation.protocols import BenchmarkProtocol, protocol_of
 from evaluation.report import write_report
 from evaluation.results import Result
@@ -23,15 +22,16 @@ def run(words: list[str]) -> None:
     """Measure predictions on disk, print the table, and write it with all that belongs to it.
 
     The exit status is 1 if an annotation is broken, because the numbers are then not of the whole benchmark; whatever
-    is wrong with predictions is scored and listed, and is no error.
+    is wrong with predictions is scored and listed, and is no error. What cannot be measured at all is a sentence.
     """
     parsed = evaluate_parser().parse_args(words)
-    dataset, protocol = _parts(parsed)
-    evaluation = evaluate(dataset, parsed.predictions, protocol, parsed.workers, parsed.out, _show_progress)
+    with mistakes_in_words("evaluate"):
+        dataset, protocol = _parts(parsed)
+        predictions = open_checked(dataset, parsed.predictions, protocol, parsed.workers, parsed.out)
+    evaluation = measure(dataset, predictions, protocol, parsed.workers, parsed.out, _show_progress)
     print(show(evaluation))
     if parsed.out is not None:
         write_tables(evaluation, parsed.out)
-        predictions = open_predictions(parsed.predictions, dataset.index)
         write_report(evaluation, dataset, predictions, parsed.out, progress=_show_drawing)
         print(f"\n{parsed.out}")
     sys.exit(0 if all(result.measurable for result in evaluation.results) else 1)
@@ -45,7 +45,7 @@ def evaluate_parser() -> ArgumentParser:
         BenchmarkProtocol, "protocol", required=False, help="how it is measured; default: as the dataset's benchmark"
     )
     parser.add_argument("--official", action="store_true", help="as the benchmark's own tool does, defects included")
-    parser.add_argument("--workers", type=int, default=1, help="threads")
+    parser.add_argument("--workers", type=int, default=1, help="threads; they help where PNGs are read")
     parser.add_argument("--out", type=Path, help="folder for tables and a report; a second run goes on from there")
     return parser
 
@@ -62,7 +62,7 @@ def _parts(parsed: Namespace) -> tuple[VideoDataset, BenchmarkProtocol]:
 
 
 def _show_progress(outcomes: Iterable[Outcome], total: int) -> Iterable[Outcome]:
-    bar: Iterable[Outcome] = tqdm(outcomes, total=total, unit=" expressions")
+    bar: Iterable[Outcome] = tqdm(outcomes, total=total, unit=" units")
     return bar
 
 

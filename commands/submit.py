@@ -7,8 +7,8 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 from tqdm import tqdm
 
-from commands.options import add_inputs, choose_split
-from evaluation.submission import IncompleteSubmissionError, write_submission
+from commands.options import add_inputs, choose_split, mistakes_in_words
+from evaluation.submission import Draft, IncompleteSubmissionError
 from evaluation.submission.layouts import Unit
 from evaluation.tables import lines_of, printable
 from thinkseg import COMMANDS
@@ -21,9 +21,10 @@ def run(words: list[str]) -> None:
     parser.add_argument("--out", type=Path, required=True, help="ZIP file to write")
     parsed = parser.parse_args(words)
     choose_split(parsed)
-    dataset = parser.instantiate_classes(parsed).dataset
+    with mistakes_in_words("submit"):
+        draft = Draft(parser.instantiate_classes(parsed).dataset, parsed.predictions, parsed.out)
     try:
-        submission = write_submission(dataset, parsed.predictions, parsed.out, _show_progress)
+        submission = draft.write(_show_progress)
     except IncompleteSubmissionError as error:
         sys.exit("\n".join(map(printable, str(error).splitlines())))
     print("\n".join(lines_of(submission.setting)))

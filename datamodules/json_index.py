@@ -21,6 +21,7 @@ from datamodules.json_scan import Entry, scan
 
 _LOGGER = logging.getLogger(__name__)
 
+_DECODER = json.JSONDecoder()
 _VERSION = 1
 #: hash of the name, and where the entry is in the file, in bytes; sorted by hash
 _RECORD = np.dtype([("hash", "<i8"), ("begin", "<i8"), ("end", "<i8")])
@@ -76,7 +77,9 @@ class JSONIndex(Mapping[str, Any]):
 
     def __iter__(self) -> Iterator[str]:
         for number in np.argsort(self._records["begin"]):
-            yield from self._read(number)
+            # only the name is decoded
+            name, _ = _DECODER.raw_decode(self._entry(number).decode("utf-8", "surrogatepass"))
+            yield name
 
     def __getitem__(self, name: str) -> Any:
         return self.entry(name)
@@ -94,20 +97,20 @@ class JSONIndex(Mapping[str, Any]):
         wanted = _hash(name)
         number = bisect_left(self._hashes, wanted)
         while number < len(self) and self._hashes[number] == wanted:
-            entry = self._read(number, pairs)
+            entry = json.loads(b"{%b}" % self._entry(number), object_pairs_hook=pairs)
             if name in entry:
                 return entry[name]
             number += 1
         raise KeyError(name)
 
-    def _read(self, number: int, pairs: Callable[[list[tuple[str, Any]]], Any] = dict) -> dict[str, Any]:
+    def _entry(self, number: int) -> bytes:
         _, begin, end = self._records[number].item()
         # Opened for each entry: a file that forked workers share would also share its position.
         with self.path.open("rb") as file:
             if _stamp(file) != self._header.stamp:
                 raise ValueError(f"Expected `{self.path}` to stay as it was opened, but it has changed; open it again")
             file.seek(begin)
-            return json.loads(b"{%b}" % file.read(end - begin), object_pairs_hook=pairs)  # type: ignore[no-any-return]
+            return file.read(end - begin)
 
 
 @dataclass(frozen=True)
@@ -151,8 +154,9 @@ def _build(path: Path, file: BinaryIO) -> NDArray[np.void]:
     started = time.perf_counter()
     try:
         records = _records(scan(file))
-    except ValueError as error:
-        raise ValueError(f"Expected JSON in `{path}`, one object, but got: {error}") from error
+    except (ValueError, RecursionError) as error:
+        why = "values that are nested too deeply" if isinstance(error, RecursionError) else error
+        raise ValueError(f"Expected JSON in `{path}`, one object, but got: {why}") from error
     _LOGGER.info("indexed %d entries of `%s` in %.1f s", len(records), path, time.perf_counter() - started)
     return records
 
@@ -201,7 +205,7 @@ def _find(place: Path) -> _Index | None:
     """Return the index at a place, or None if there is none, or a broken one."""
     try:
         return _load(place) if place.exists() else None
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, RecursionError, TypeError, ValueError) as error:
         _LOGGER.warning("`%s` is no index of version %d and is built anew: %s", place, _VERSION, error)
         return None
 
@@ -211,7 +215,7 @@ def _load(place: Path) -> _Index:
 
     Raises:
         OSError: if it cannot be read.
-        TypeError: if its header is not ours.
+        RecursionError, TypeError: if its header is not ours.
         ValueError: if it is not whole, or of another version.
     """
     with place.open("rb") as file:

@@ -1,6 +1,7 @@
 """The numbers of predictions that lie on disk, by the protocol of a benchmark."""
 
 import hashlib
+import importlib.metadata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
@@ -48,18 +49,69 @@ def evaluate(
 
     Raises:
         FileNotFoundError: if there are no predictions.
-        ValueError: if all masks of the dataset are hidden, it does not fit the protocol (groups, numbers of objects),
-            or the predictions are of no known layout, or about no video of the dataset.
+        ValueError: if anything else speaks against it; see `open_checked`.
     """
-    records = dataset.index
-    for group in {record.group for record in records}:
+    predictions = open_checked(dataset, predictions_path, protocol, workers, out)
+    return measure(dataset, predictions, protocol, workers, out, progress)
+
+
+def open_checked(
+    dataset: VideoDataset,
+    predictions_path: Path,
+    protocol: BenchmarkProtocol,
+    workers: int = 1,
+    out: Path | None = None,
+) -> Predictions:
+    """Return the predictions that are to be measured; whatever a user may have mistaken is found here.
+
+    Args:
+        dataset: the benchmark.
+        predictions_path: as `evaluate` takes it, like the following.
+        protocol: how it will be measured.
+        workers: threads.
+        out: folder that will keep the results.
+
+    Raises:
+        FileNotFoundError: if there are no predictions, or no dataset.
+        ValueError: if the dataset's masks are hidden, it has groups that the protocol does not know, or the predictions
+            are of no known layout, or about no video of the dataset; if there is to be no thread; or if results would
+            be written among the predictions.
+    """
+    if workers < 1:
+        raise ValueError(f"Expected at least 1 worker, but got {workers}")
+    if out is not None and out.resolve().is_relative_to(predictions_path.resolve()):
+        raise ValueError(
+            f"Expected a folder for results outside of the predictions in `{predictions_path}`, which they would "
+            f"change, but got `{out}`"
+        )
+    for group in {record.group for record in dataset.index}:
         protocol.row(group)
     _expect_masks(dataset)
     if protocol.together:
         _expect_one_object(dataset, type(protocol).__name__)
-    units = protocol.units(records)
-    predictions = open_predictions(predictions_path, records)
+    return open_predictions(predictions_path, dataset.index)
+
+
+def measure(
+    dataset: VideoDataset,
+    predictions: Predictions,
+    protocol: BenchmarkProtocol,
+    workers: int,
+    out: Path | None,
+    progress: Progress,
+) -> Evaluation:
+    """Measure predictions that `open_checked` has opened.
+
+    Args:
+        dataset: as `evaluate` takes it, like the following.
+        predictions: what is measured.
+        protocol: how it is measured.
+        workers: threads.
+        out: folder that keeps each result as it comes.
+        progress: shows how far it is.
+    """
     scorer = Scorer(dataset, predictions, protocol)
+    units = protocol.units(dataset.index)
     with Journal(None if out is None else out / ROWS, _identity(dataset, predictions, protocol)) as journal:
         outcomes = journal.done
         left = [number for number in range(len(units)) if number not in outcomes]
@@ -95,7 +147,7 @@ def _expect_one_object(dataset: VideoDataset, protocol: str) -> None:
 
 def _score(scorer: Scorer, units: Sequence[Unit], numbers: Sequence[int], workers: int) -> Iterator[Outcome]:
     """Yield the outcome of each unit as it is there; an error comes after everything that was finished before it."""
-    if workers <= 1:
+    if workers == 1:
         yield from (scorer(number, units[number]) for number in numbers)
         return
     errors = []
@@ -171,6 +223,7 @@ def _identity(dataset: VideoDataset, predictions: Predictions, protocol: Benchma
     """
     files = sorted({*dataset.files, *dataset.root.glob("*.json")})
     return {
+        "thinkseg": _version(),
         **_dataset_setting(dataset),
         "dataset files": ", ".join(f"{path.name}: {file_stamp(path)}" for path in files if path.is_file()),
         "expressions": _digest(dataset.index),
@@ -179,6 +232,13 @@ def _identity(dataset: VideoDataset, predictions: Predictions, protocol: Benchma
         **predictions.setting(),
         "prediction files": predictions.stamp(),
     }
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("thinkseg")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def _options(options: Mapping[str, object]) -> str:

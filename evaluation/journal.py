@@ -3,6 +3,8 @@
 import json
 import logging
 import math
+import sys
+from array import array
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -93,7 +95,7 @@ def _whole_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         for line in file:
             try:
                 content = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 return
             if not line.endswith(b"\n") or not isinstance(content, dict):
                 return
@@ -105,8 +107,9 @@ def _outcome(content: dict[str, Any]) -> Outcome:
         Result(
             **result
             | {
+                "frame_names": [*map(sys.intern, result["frame_names"])],  # which expressions of a video share
                 "row": {name: _number(value) for name, value in result["row"].items()},
-                "per_frame": {name: [*map(_number, values)] for name, values in result["per_frame"].items()},
+                "per_frame": {name: array("d", map(_number, values)) for name, values in result["per_frame"].items()},
             }
         )
         for result in content["results"]

@@ -1,6 +1,7 @@
 """What an evaluation found."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,7 +20,8 @@ class Result:
         expression: the sentence.
         group: row of the table in which it counts.
         row: the measures.
-        per_frame: those that are means over frames, a number for each of ``frame_names``.
+        per_frame: those that are means over frames, a number for each of ``frame_names``; of 8 bytes, because a
+            benchmark has millions of them.
         frame_names: names of the frames that were measured.
         problems: what was missing or unusable, a sentence each, which names the expression.
         counted: False where the published tool leaves the expression out.
@@ -33,7 +35,7 @@ class Result:
     expression: str
     group: str
     row: Row
-    per_frame: dict[str, list[float]]
+    per_frame: dict[str, Sequence[float]]
     frame_names: list[str]
     problems: list[str] = field(default_factory=list)
     counted: bool = True

@@ -1,7 +1,10 @@
 """From what was predicted for an expression to what it is worth."""
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from datamodules.dataset import VideoDataset, VideoRecord
 from datamodules.errors import BadSampleError
@@ -68,7 +71,7 @@ class Scorer:
                     record.expression,
                     group=self.protocol.row(record.group) if score is None else score.group,
                     row={} if score is None else score.row,
-                    per_frame={} if score is None else {name: x.tolist() for name, x in score.per_frame.items()},
+                    per_frame={} if score is None else _arrays(score.per_frame),
                     frame_names=names,
                     problems=[f"{record.key}: {sentence}" for sentence in each.problems],
                     counted=score is not None,
@@ -91,3 +94,7 @@ class Scorer:
             counted=False,
             measurable=False,
         )
+
+
+def _arrays(per_frame: Mapping[str, Tensor]) -> dict[str, Sequence[float]]:
+    return {name: array("d", values.tolist()) for name, values in per_frame.items()}

@@ -17,6 +17,8 @@ LARGEST = 1 << 26
 _SUSPICIOUS, _RATIO = 1 << 22, 100
 #: what reading a damaged entry of an archive raises, besides OSError and ValueError
 _BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, KeyError)
+#: most parts of an entry's name, whose folders are all kept; and most characters of it in a sentence
+_DEEPEST, _SHOWN = 32, 200
 
 
 class Files(ABC):
@@ -61,9 +63,11 @@ class Files(ABC):
 
     def walk(self, folder: str = "") -> Iterator[tuple[str, Collection[str]]]:
         """Yield each folder below one, itself included, and the names of the files directly in it."""
-        yield folder, self.files(folder)
-        for name in sorted(self.folders(folder)):
-            yield from self.walk(join(folder, name))
+        left = [folder]
+        while left:
+            here = left.pop()
+            yield here, self.files(here)
+            left += [join(here, name) for name in sorted(self.folders(here), reverse=True)]
 
 
 class Folder(Files):
@@ -113,8 +117,8 @@ class Folder(Files):
 class Archive(Files):
     """A ZIP file, read without extracting it.
 
-    Entries whose names could leave a folder are passed over; links, encrypted entries and those that claim to be huge
-    are there but refuse to be read. All of them are named in ``problems``.
+    Entries whose names could leave a folder, or name too many, are passed over; links, encrypted entries and those that
+    claim to be huge are there but refuse to be read. All of them are named in ``problems``.
 
     Raises:
         ValueError: if it is no ZIP file.
@@ -170,8 +174,9 @@ class Archive(Files):
         if name == "./":
             return
         parts = PurePosixPath(name).parts
-        if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0]:
-            self._unnamed.append(f"{name!r} in the archive is not read: its name could leave a folder")
+        if why := _unusable(name, parts):
+            shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"
+            self._unnamed.append(f"{shown!r} in the archive is not read: {why}")
             return
         folders = parts if entry.is_dir() else parts[:-1]
         for depth, folder in enumerate(folders):
@@ -207,6 +212,13 @@ def _status(path: Path) -> os.stat_result:
         return path.stat()
     except OSError:  # a link to nothing
         return path.lstat()
+
+
+def _unusable(name: str, parts: tuple[str, ...]) -> str | None:
+    """Return why a name cannot be placed among the others, or None."""
+    if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0]:
+        return "its name could leave a folder"
+    return f"it has more than {_DEEPEST} parts" if len(parts) > _DEEPEST else None
 
 
 def _refusal(entry: zipfile.ZipInfo) -> str | None:

@@ -50,11 +50,11 @@ class ViCaSFiles(Predictions):
         try:
             referrals = self._referrals(name)
             frames = _frames(referrals[int(record.expression_id)])
-        except (OSError, ValueError, IndexError) as error:
-            sentence = f"`{name}`: expected referral {record.expression_id} with masks, but got: {error}"
+            return _found([PurePosixPath(record.frame_names[time]).stem for time in times], frames, size)
+        except (OSError, ValueError, IndexError, RecursionError) as error:
+            why = "values that are nested too deeply" if isinstance(error, RecursionError) else error
+            sentence = f"`{name}`: expected referral {record.expression_id} with masks, but got: {why}"
             return lost(times, size, False, sentence)
-        wanted = [PurePosixPath(record.frame_names[time]).stem for time in times]
-        return _found(wanted, frames, size)
 
     def surplus(self, records: Iterable[VideoRecord]) -> list[str]:
         """Return files that no video asks for."""

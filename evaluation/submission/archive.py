@@ -73,30 +73,67 @@ def write_submission(
         IsADirectoryError: if there is a folder in the archive's place.
         ValueError: if the benchmark takes no pictures, or the predictions have no known layout.
     """
-    if out.is_dir():
-        raise IsADirectoryError(f"Expected the name of a ZIP file to write, but `{out}` is a folder")
-    layout, records = layout_of(dataset), dataset.index
-    predictions = open_predictions(predictions_path, records)
-    units = sorted(layout.units(records), key=lambda unit: layout.names(unit)[:1])
-    gaps, sizes, encodings = _Gaps(), [], set()
-    with atomic_file(out) as file:
-        with ZipFile(file, "w", ZIP_STORED) as archive:
-            for unit in progress(units):
-                found = [each for record in unit if (each := gaps.read(dataset, predictions, record)) is not None]
-                if not gaps.lines:
-                    sizes.append(_write(archive, layout, unit, found))
-                    encodings |= {encoding for each in found for encoding in each.encodings}
-        if gaps.lines:
-            raise IncompleteSubmissionError(gaps.lines, predictions_path)
-        file.flush()
-        pictures = _verify(Path(file.name), layout, units, sizes)
-        size = file.tell()
-    held = (
-        f"{len({record.video_id for record in records}):,} videos, {len(records):,} expressions, {pictures:,} pictures"
-    )
-    setting = {"dataset": type(dataset).__name__, "split": dataset.split} | predictions.setting(encodings)
-    setting |= {"archive": str(out), "holds": f"{held}, {size / 1e6:,.1f} MB", "as": layout.words}
-    return Submission(out, setting, predictions.surplus(records))
+    return Draft(dataset, predictions_path, out).write(progress)
+
+
+class Draft:
+    """An archive that is about to be written; whatever a user may have mistaken is found here.
+
+    Args:
+        dataset: as `write_submission` takes it, like the following.
+        predictions_path: what it is made from.
+        out: the archive.
+
+    Raises:
+        FileNotFoundError: if there are no predictions, or no dataset.
+        IsADirectoryError: if there is a folder in the archive's place.
+        ValueError: if the benchmark takes no pictures, or the predictions have no known layout.
+    """
+
+    def __init__(self, dataset: VideoDataset, predictions_path: Path, out: Path) -> None:
+        if out.is_dir():
+            raise IsADirectoryError(f"Expected the name of a ZIP file to write, but `{out}` is a folder")
+        self.dataset = dataset
+        self.layout = layout_of(dataset)
+        self.predictions = open_predictions(predictions_path, dataset.index)
+        self.units = sorted(self.layout.units(dataset.index), key=lambda unit: self.layout.names(unit)[:1])
+        self.out = out
+
+    def write(self, progress: Callable[[Sequence[Unit]], Iterable[Unit]]) -> Submission:
+        """Write the archive and check what was written.
+
+        Raises:
+            IncompleteSubmissionError: if any frame has no usable prediction.
+            OSError: if the disk did not keep what was written.
+        """
+        gaps, sizes, encodings = _Gaps(), [], set()
+        with atomic_file(self.out) as file:
+            with ZipFile(file, "w", ZIP_STORED) as archive:
+                for unit in progress(self.units):
+                    read = [gaps.read(self.dataset, self.predictions, record) for record in unit]
+                    found = [each for each in read if each is not None]
+                    if not gaps.lines:
+                        sizes.append(_write(archive, self.layout, unit, found))
+                        encodings |= {encoding for each in found for encoding in each.encodings}
+            if gaps.lines:
+                raise IncompleteSubmissionError(gaps.lines, self.predictions.path)
+            file.flush()
+            pictures = _verify(Path(file.name), self.layout, self.units, sizes)
+            setting = self._setting(pictures, file.tell(), encodings)
+        return Submission(self.out, setting, self.predictions.surplus(self.dataset.index))
+
+    def _setting(self, pictures: int, size: int, encodings: Iterable[str]) -> dict[str, str]:
+        records = self.dataset.index
+        videos = len({record.video_id for record in records})
+        holds = f"{videos:,} videos, {len(records):,} expressions, {pictures:,} pictures, {size / 1e6:,.1f} MB"
+        return {
+            "dataset": type(self.dataset).__name__,
+            "split": self.dataset.split,
+            **self.predictions.setting(encodings),
+            "archive": str(self.out),
+            "holds": holds,
+            "as": self.layout.words,
+        }
 
 
 class _Gaps:
@@ -153,9 +190,11 @@ def _verify(path: Path, layout: SubmissionLayout, units: Sequence[Unit], sizes: 
     Raises:
         OSError: if they are not: the disk did not keep what was written.
     """
-    wanted = ((name, size) for unit, size in zip(units, sizes, strict=True) for name in layout.names(unit))
+    wanted = [(name, size) for unit, size in zip(units, sizes, strict=True) for name in layout.names(unit)]
     with ZipFile(path) as archive:
         entries = archive.infolist()
+        if len(entries) != len(wanted):
+            raise OSError(f"Expected {len(wanted):,} pictures in `{path}`, but got {len(entries):,}")
         for entry, (name, (height, width)) in zip(entries, wanted, strict=True):
             with Image.open(BytesIO(archive.read(entry))) as image:  # which checks the sum of its bytes
                 got = (entry.filename, image.format, image.mode, image.height, image.width)

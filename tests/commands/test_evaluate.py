@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 import thinkseg
 from datamodules import GroundMoRe
+from evaluation.scoring import Scorer
 from tests.builders import write_json, write_mevis, write_revos
 from tests.evaluation.predicted import answers, write_tree
 from tests.layouts_other import write_groundmore
@@ -72,8 +74,42 @@ def test_a_broken_annotation_is_an_exit_status(tmp_path, words, capsys):
 def test_hidden_masks_point_to_submit(tmp_path, words):
     write_mevis(tmp_path / "mevis")
     dataset = ["--dataset", "MeViS", "--dataset.root", str(tmp_path / "mevis"), "--split", "valid"]
-    with pytest.raises(ValueError, match="`thinkseg submit`"):
-        thinkseg.main(["evaluate", *dataset, *words[-2:]])
+    said = run(["evaluate", *dataset, *words[-2:]])
+    assert said.startswith("thinkseg evaluate: ")
+    assert "`thinkseg submit`" in said
+
+
+def test_a_mistake_is_a_sentence(tmp_path, words):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/a\x1b.txt").write_text("[]")
+    for further, sentence in {
+        ("--predictions", str(tmp_path / "nothing")): "Expected predictions at `.*nothing`, but there is nothing",
+        ("--predictions", str(tmp_path / "empty")): "Expected predictions about videos of the dataset",
+        ("--predictions", str(tmp_path / "empty/a\x1b.txt")): r"Expected JSON in `.*a\?\.txt`",
+        ("--protocol", "LongRVOSProtocol"): "to be one of",
+        ("--dataset.root", str(tmp_path / "nothing")): "ReVOS not found in ",
+        ("--workers", "0"): "Expected at least 1 worker, but got 0",
+        ("--out", str(tmp_path / "run/out")): "Expected a folder for results outside of the predictions",
+    }.items():
+        said = run([*words, *further])
+        assert re.match(f"thinkseg evaluate: .*{sentence}", said), said
+        assert "\n" not in said
+
+
+def test_a_bug_while_measuring_keeps_its_traceback(words, monkeypatch):
+    def bug(self, number, unit):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(Scorer, "__call__", bug)
+    with pytest.raises(ValueError, match="a bug"):
+        thinkseg.main(words)
+
+
+def test_help(capsys):
+    assert run(["evaluate", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "a file of configs/data, or a class; required" in shown
+    assert "threads; they help where PNGs are read" in shown
 
 
 @pytest.mark.slow

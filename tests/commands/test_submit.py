@@ -23,3 +23,15 @@ def test_an_archive_or_a_list_of_what_is_missing(tmp_path: Path, capsys: pytest.
     (tree / "a/0/00000.png").unlink()
     with pytest.raises(SystemExit, match=r"nothing was written:\n  - a/0: 1 of 6 frames, 00000: "):
         thinkseg.main(words)
+
+
+def test_a_mistake_is_a_sentence(tmp_path: Path) -> None:
+    root, nothing = write_mevis(tmp_path / "mevis"), tmp_path / "nothing"
+    for found, out, sentence in [
+        (root, tmp_path / "x.zip", "Expected predictions at "),
+        (nothing, tmp_path / "x.zip", "MeViS not found in "),
+        (root, tmp_path, "Expected the name of a ZIP file to write"),
+    ]:
+        words = ["--dataset", "MeViS", "--dataset.root", str(found), "--split", "valid"]
+        with pytest.raises(SystemExit, match=f"^thinkseg submit: {sentence}"):
+            thinkseg.main(["submit", *words, "--predictions", str(nothing), "--out", str(out)])

@@ -100,6 +100,7 @@ def test_nothing_but_the_entry_is_decoded(path, monkeypatch):
         pytest.param('["a", "b"]', "Expecting an object: byte 0", id="a list"),
         pytest.param('{"a": 1, "b": 2, "\\u0061": 3}', "the name 'a' a second time: byte 17", id="a name twice"),
         pytest.param("no JSON", "Expecting an object: byte 0", id="no JSON"),
+        pytest.param('{"a": ' + "[" * 100_000, "values that are nested too deeply", id="deep"),
     ],
 )
 def test_malformed(path, text, message):
@@ -108,6 +109,18 @@ def test_malformed(path, text, message):
         with pytest.raises(ValueError, match=f"Expected JSON in `.*mask_dict.json`.* but got: .*{message}"):
             open_index(path)
     assert not index_of(path).exists()
+
+
+def test_names_do_not_need_the_values(path, monkeypatch):
+    index = JSONIndex(path)
+    monkeypatch.setattr(json, "loads", None)
+    assert list(index) == list(CONTENT)
+
+
+def test_an_index_whose_header_is_nested_too_deeply_is_built_anew(path, scans):
+    index_of(path).write_text("[" * 100_000)
+    assert JSONIndex(path) == CONTENT
+    assert scans == [str(path)]
 
 
 def test_missing_file(path):

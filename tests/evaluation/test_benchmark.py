@@ -1,8 +1,10 @@
 """A whole benchmark: what comes out, whatever the predictions look like, on any number of threads, and after a stop."""
 
+import importlib.metadata
 import json
 import math
 import os
+from array import array
 from dataclasses import asdict
 from pathlib import Path
 
@@ -52,7 +54,7 @@ def test_numbers_are_those_of_the_measures(dataset, tree):
             "R": robustness(pred, target, masks.any(dim=0)),
         }
         for name, values in rows.items():
-            assert result.per_frame[name] == values.tolist()
+            assert result.per_frame[name] == array("d", values.tolist())
             assert result.row[name] == pytest.approx(float(values.mean()), abs=1e-12)
             means.setdefault((result.group, name), []).append(float(values.mean()))
         assert result.frame_names == [f"{time:05d}" for time in range(6)]
@@ -137,6 +139,14 @@ def test_hidden_masks_and_unknown_groups_are_refused_before_anything_is_read(tmp
         evaluate(MeViS(tmp_path / "mevis", "valid_u"), tree, ReVOSProtocol(), out=tmp_path / "out")
     with pytest.raises(FileNotFoundError):
         evaluate(dataset, tmp_path / "nothing", ReVOSProtocol(), out=tmp_path / "out")
+    for workers in (0, -1):
+        with pytest.raises(ValueError, match=f"Expected at least 1 worker, but got {workers}"):
+            evaluate(dataset, tree, ReVOSProtocol(), workers, out=tmp_path / "out")
+    for out in (tree, tree / "out", tree / "toy/../../predicted/out"):
+        with pytest.raises(ValueError, match="outside of the predictions"):
+            evaluate(dataset, tree, ReVOSProtocol(), out=out)
+    assert not (tree / "out").exists()
+    assert not (tree / ROWS).exists()
     assert not (tmp_path / "out").exists()
 
 
@@ -246,7 +256,16 @@ def test_measures_that_do_not_apply_come_back(tmp_path, dataset, tree):
     assert same(first, second)
 
 
-@pytest.mark.parametrize("what", ["official", "predictions", "dataset", "version", "garbage"])
+def test_a_number_of_a_frame_takes_8_bytes_and_its_name_none(tmp_path, dataset, tree):
+    for _ in range(2):
+        results = evaluate(dataset, tree, ReVOSProtocol(), out=tmp_path / "out").results
+        for result in results:
+            for values in result.per_frame.values():
+                assert (values.itemsize, len(values)) == (8, 6)
+    assert len({id(name) for result in results for name in result.frame_names}) == 6
+
+
+@pytest.mark.parametrize("what", ["official", "predictions", "dataset", "code", "version", "garbage", "deep"])
 def test_another_setting_begins_anew_and_says_so(tmp_path, dataset, tree, monkeypatch, caplog, what):
     evaluate(dataset, tree, ReVOSProtocol(), out=tmp_path)
     rows = tmp_path / ROWS
@@ -254,10 +273,14 @@ def test_another_setting_begins_anew_and_says_so(tmp_path, dataset, tree, monkey
         write_tree(tree, {("toy/a", "0x"): expected([0])})
     elif what == "dataset":
         write_json(dataset.root / "mask_dict_foreground.json", {})
+    elif what == "code":
+        monkeypatch.setattr(importlib.metadata, "version", "9.9 of {}".format)
     elif what == "version":
         rows.write_text(rows.read_text().replace('"version": 1', '"version": 0', 1))
     elif what == "garbage":
         rows.write_text("garbage\n" + rows.read_text())
+    elif what == "deep":
+        rows.write_text("[" * 100_000 + "\n" + rows.read_text())
     scored = counting(monkeypatch)
     evaluate(ReVOS(dataset.root, "valid"), tree, ReVOSProtocol(official=what == "official"), out=tmp_path)
     assert len(scored) == 8

@@ -1,6 +1,8 @@
 """Predictions as pictures: layouts, encodings, and everything that can be wrong with them."""
 
+import os
 import struct
+import sys
 import zipfile
 import zlib
 
@@ -103,6 +105,12 @@ def header(width, height):
 
 
 WHOLE = png(torch.ones(32, 32, dtype=torch.bool))
+END = WHOLE.index(b"IEND") - 4
+#: chunks that Pillow's parser trips over -> its error
+TRIPS = {
+    "IndexError": WHOLE[:END] + chunk(b"iCCP", b"a\0") + WHOLE[END:],
+    "ValueError": WHOLE[:END] + chunk(b"pHYs", b"abc") + WHOLE[END:],
+}
 
 
 @pytest.mark.parametrize(
@@ -117,9 +125,10 @@ WHOLE = png(torch.ones(32, 32, dtype=torch.bool))
         (header(9_000, 9_000), "expected 32 x 32 (height x width), but got 9000 x 9000"),
         (header(60_000, 60_000), "expected a readable PNG, but got: "),
         (header(32, 32), "expected a readable PNG, but got: "),
+        *((content, "expected a readable PNG, but got: ") for content in TRIPS.values()),
         (b"\0" * (1 << 26) + b"!", "expected at most 67,108,864 bytes, but got more"),
     ],
-    ids=["cut", "cut header", "empty", "text", "jpeg", "size", "large", "bomb", "no pixels", "huge file"],
+    ids=["cut", "cut header", "empty", "text", "jpeg", "size", "large", "bomb", "no pixels", *TRIPS, "huge file"],
 )
 @pytest.mark.parametrize("archive", [False, True], ids=["folder", "zip"])
 def test_an_unusable_picture_is_named_and_missing(tmp_path, content, message, archive):
@@ -204,6 +213,30 @@ def test_an_archive_s_unsafe_names_are_named_and_passed_over(tmp_path, name):
     assert predictions.surplus(RECORDS) == [f"{name!r} in the archive is not read: its name could leave a folder"]
     assert predictions.read(record(), range(6), SIZE).problems == []
     assert not list(tmp_path.rglob("evil.png"))
+
+
+def test_an_archive_s_deep_names_are_named_and_passed_over(tmp_path):
+    kept, refused = "d/" * 31 + "x.png", "e/" * 32 + "x.png"
+    path = archive_with(tmp_path, (kept, WHOLE), (refused, WHOLE), ("f/" * 20_000, b""))
+    predictions = open_predictions(path, RECORDS)
+    assert predictions.surplus(RECORDS) == [
+        f"{refused!r} in the archive is not read: it has more than 32 parts",
+        f"{'f/' * 100 + '…'!r} in the archive is not read: it has more than 32 parts",
+        f"`{kept.removesuffix('/x.png')}`: `x.png`, of no expression of the dataset, not read",
+    ]
+    assert predictions.read(record(), range(6), SIZE).problems == []
+
+
+def test_a_folder_may_be_deeper_than_calls_may(tmp_path):
+    write_tree(tmp_path, answers())
+    deep = [str(tmp_path / "/".join("d" * depth)) for depth in range(1, sys.getrecursionlimit() + 100)]
+    for folder in deep:
+        os.mkdir(folder)
+    try:
+        assert open_predictions(tmp_path, RECORDS).surplus(RECORDS) == []
+    finally:  # pytest's way of removing it would be too deep
+        for folder in reversed(deep):
+            os.rmdir(folder)
 
 
 def test_an_archive_s_links_and_bombs_are_refused(tmp_path):

@@ -166,7 +166,24 @@ def test_surplus_of_a_json(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("content", ["[]", "{", "", '{"a": 1, "a": 2}', "\x00"])
+def test_an_expression_that_is_nested_too_deeply_is_named(path):
+    """It can be decoded where the file is opened, but not everywhere."""
+    content = json.loads(path.read_text())
+    content["toy/b"]["0"] = "deep"
+    path.write_text(json.dumps(content).replace('"deep"', "[" * 700 + "]" * 700))
+    predictions = open_predictions(path, RECORDS)
+
+    def further(depth, call, *args):
+        return further(depth - 1, call, *args) if depth else call(*args)
+
+    found = further(400, predictions.read, record("toy/b"), range(6), SIZE)
+    assert (found.prediction.missing, found.prediction.lost) == ((0, 1, 2, 3, 4, 5), "expression")
+    assert len(found.problems) == 1
+    assert further(400, predictions.read, record("toy/a"), range(6), SIZE).problems == []
+    assert further(400, predictions.surplus, RECORDS) == []
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "", '{"a": 1, "a": 2}', "\x00", '{"toy/a": ' + "[" * 100_000])
 def test_what_is_no_json_object_is_refused(tmp_path, content):
     (tmp_path / "results.json").write_text(content)
     with pytest.raises(ValueError, match=r"Expected JSON in .*results\.json"):
@@ -253,6 +270,15 @@ def test_vicas_names_what_is_missing_or_broken(vicas):
     for which, lost in zip(records[2:], ("expression", "expression", "video"), strict=True):
         assert predictions.read(which, range(6), SIZE).prediction.lost == lost
     assert predictions.surplus(records[:3]) == ["`000008.json`: 1 files of no video of the dataset, not read"]
+
+
+def test_vicas_names_what_is_nested_too_deeply(vicas):
+    (vicas / "000008.json").write_text('{"pred_lgvis_masks": ' + "[" * 100_000)
+    found = open_predictions(vicas, [record("8")]).read(record("8"), range(6), SIZE)
+    assert (found.prediction.lost, len(found.prediction.missing)) == ("expression", 6)
+    assert found.problems == [
+        "`000008.json`: expected referral 0 with masks, but got: values that are nested too deeply"
+    ]
 
 
 # --- annotators --------------------------------------------------------------------------------------------------

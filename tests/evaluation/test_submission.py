@@ -198,6 +198,21 @@ def test_what_the_disk_did_not_keep_is_found(tmp_path, mevis, monkeypatch):
     assert not (tmp_path / "x.zip").exists()
 
 
+def test_a_picture_too_many_or_too_few_is_found(tmp_path, mevis, monkeypatch):
+    tree = write_tree(tmp_path / "tree", mevis)
+    writestr = zipfile.ZipFile.writestr
+    for kept, pictures in (([], 35), (["b/1/00002.png", "b/1/00002x.png"], 37)):
+
+        def change_one(archive, entry, data, kept=kept):
+            for name in kept if entry.filename == "b/1/00002.png" else [entry.filename]:
+                writestr(archive, name, data)
+
+        monkeypatch.setattr(zipfile.ZipFile, "writestr", change_one)
+        with pytest.raises(OSError, match=rf"Expected 36 pictures in .*, but got {pictures}"):
+            write_submission(mevis, tree, tmp_path / "x.zip")
+        assert not (tmp_path / "x.zip").exists()
+
+
 def test_the_name_of_the_dataset_decides(mevis):
     def made(name, kind):
         return type(name, (kind,), {})(mevis.root, "valid")
