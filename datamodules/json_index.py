@@ -84,12 +84,13 @@ class JSONIndex(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         return self.entry(name)
 
-    def entry(self, name: str, pairs: Callable[[list[tuple[str, Any]]], Any] = dict) -> Any:
+    def entry(self, name: str, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
         """Return an entry.
 
         Args:
             name: its name.
-            pairs: makes what stands for an object in it, of names and values, some of which may be there twice.
+            pairs: makes what stands for an object in it, of names and values, some of which may be there twice; None
+                makes a dict.
 
         Raises:
             KeyError: if there is none.

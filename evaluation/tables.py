@@ -133,7 +133,7 @@ def summary(evaluation: Evaluation) -> list[str]:
         (sum(result.lost is not None for result in results), len(results), "expressions have no prediction"),
         (sum(result.missing for result in results), frames, "frames have no usable prediction"),
         (dropped, len(results), "expressions are left out, as the tool does"),
-        (broken, len(results), "expressions are not measurable: their annotation is broken"),
+        (broken, len(results), "expressions are not measurable: their annotation is broken or hidden"),
     ]
     return [f"{some:,} of {every:,} {what}" for some, every, what in counts if some]
 

@@ -88,7 +88,7 @@ def test_nothing_but_the_entry_is_decoded(path, monkeypatch):
     index = JSONIndex(path)
     decoded = []
     loads = json.loads
-    monkeypatch.setattr(json, "loads", lambda text: decoded.append(text) or loads(text))
+    monkeypatch.setattr(json, "loads", lambda text, **options: decoded.append(text) or loads(text, **options))
     assert index["100"] == CONTENT["100"]
     assert [loads(text) for text in decoded] == [{"100": CONTENT["100"]}]
 
