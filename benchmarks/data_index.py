@@ -243,9 +243,7 @@ def main(words: list[str] | None = None) -> dict:
 
 def parse(words: list[str] | None) -> argparse.Namespace:
     """Return the arguments of the command line."""
-    parser = command_line(__doc__)
-    parser.add_argument("peer", nargs="?", choices=[PEER], default=PEER, help="what to compare with")
-    parser.add_argument("--folder", type=Path, help="where the dataset is kept for another run; default: nowhere")
+    parser = command_line(__doc__, PEER)
     parser.add_argument("--expressions", type=int, default=35_000)
     parser.add_argument("--megabytes", type=float, default=400, help="least size of mask_dict.json")
     parser.add_argument("--workers", type=int, default=8, help="loader workers, beside none")

@@ -24,9 +24,10 @@ def run(words: list[str]) -> None:
     The exit status is 1 if an annotation is broken, because the numbers are then not of the whole benchmark; whatever
     is wrong with predictions is scored and listed, and is no error. What cannot be measured at all is a sentence.
     """
-    parsed = evaluate_parser().parse_args(words)
+    parser = evaluate_parser()
+    parsed = parser.parse_args(words)
     with mistakes_in_words("evaluate"):
-        dataset, protocol = _parts(parsed)
+        dataset, protocol = _parts(parser, parsed)
         predictions = open_checked(dataset, parsed.predictions, protocol, parsed.workers, parsed.out)
     evaluation = measure(dataset, predictions, protocol, parsed.workers, parsed.out, _show_progress)
     print(show(evaluation))
@@ -50,14 +51,14 @@ def evaluate_parser() -> ArgumentParser:
     return parser
 
 
-def _parts(parsed: Namespace) -> tuple[VideoDataset, BenchmarkProtocol]:
+def _parts(parser: ArgumentParser, parsed: Namespace) -> tuple[VideoDataset, BenchmarkProtocol]:
     """Return dataset and protocol, as they are asked for."""
     choose_split(parsed)
     if parsed.protocol is not None and parsed.official:
         parsed.protocol.init_args.official = True
     if parsed.official and "official" in parsed.dataset.init_args:
         parsed.dataset.init_args.official = True  # a defect of how the tool reads, not of how it measures
-    made = evaluate_parser().instantiate_classes(parsed)
+    made = parser.instantiate_classes(parsed)
     return made.dataset, made.protocol or protocol_of(type(made.dataset).__name__)(parsed.official)
 
 
