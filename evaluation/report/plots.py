@@ -44,7 +44,7 @@ def curves(
     """Draw fractions over frames.
 
     Args:
-        series: a number per frame for each measure; NaN leaves a gap.
+        series: a number per frame for each measure; NaN is left out.
         marks: frames with a vertical line.
         width: of the plot in pixels.
         height: of the plot in pixels.
