@@ -1,142 +1,143 @@
-"""Several answers behind one prompt in one row: every token is computed once, and no answer sees another.
+"""Prompts and answers in one padding-free row: what prompts have in common is there once, and no answer sees another.
 
-A group of G answers shares a prompt that is nine tenths image tokens. One row ``[prompt, answer_1 … answer_G]`` holds
-``P + G·R`` tokens where G rows would hold ``G·(P + R)``. Several questions about the same frames share the frames the
-same way: what their prompts have in common is the prefix, and each branch is the rest of a prompt with its answer. A
-token attends to the prefix and to the earlier tokens of its own branch, and keeps the positions of its own prompt, so
-the numbers are those of separate rows.
+A group of G answers shares a prompt that is nine tenths image tokens. A row ``[prompt, answer_1 … answer_G]`` holds
+``P + G·R`` tokens where G rows would hold ``G·(P + R)``. Several questions about the same frames, or several turns that
+began alike, share that beginning the same way: it is the prefix, and each branch is the rest of a prompt, its own
+pictures included, with its answer. A token keeps the positions of its own prompt, so the numbers are those of separate
+rows. Groups follow one another in the row.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from models.reasoners.attention import Segment
+from models.reasoners.pictures import Picture
+
 
 @dataclass
-class Sequences:
-    """Prompts that begin alike, each with its answers.
+class EncodedPrompt:
+    """A prompt as the network reads it.
 
     Args:
-        prompts: token ids ``int64 (P_i,)``.
-        positions: their M-RoPE positions ``int64 (3, P_i)``.
-        answers: for each prompt, the token ids of its answers, each of any length.
+        token_ids: ``int64 (P,)``, one placeholder per merged patch of a picture.
+        positions: M-RoPE, ``int64 (3, P)``.
+        pictures: in the order of their placeholders.
+        starts: for each picture, the place of its first placeholder.
     """
 
-    prompts: list[Tensor]
-    positions: list[Tensor]
-    answers: list[list[list[int]]]
+    token_ids: Tensor
+    positions: Tensor
+    pictures: list[Picture]
+    starts: list[int]
 
-    @classmethod
-    def joined(cls, rows: "Sequence[Sequences]") -> "Sequences":
-        """Return everything that several rows hold."""
-        return cls(
-            prompts=[prompt for row in rows for prompt in row.prompts],
-            positions=[positions for row in rows for positions in row.positions],
-            answers=[answers for row in rows for answers in row.answers],
+    def common(self, other: "EncodedPrompt") -> int:
+        """Return how many tokens both begin with; a picture is in common as a whole or not at all."""
+        length = min(len(self.token_ids), len(other.token_ids))
+        same = int((self.token_ids[:length] == other.token_ids[:length]).cumprod(dim=0).sum())
+        pairs = zip(self.starts, self.pictures, other.pictures, strict=False)
+        return min([same, *(start for start, mine, its in pairs if mine != its)])
+
+    def shown(self, length: int) -> int:
+        """Return how many pictures begin among the first ``length`` tokens."""
+        return sum(start < length for start in self.starts)
+
+
+class Attempt(NamedTuple):
+    """A prompt, and the tokens of an answer to it."""
+
+    prompt: EncodedPrompt
+    answer: list[int]
+
+    def behind(self, prefix: int) -> tuple[Tensor, Tensor]:
+        """Return tokens ``(n,)`` and positions ``(3, n)`` of what follows the first ``prefix`` tokens."""
+        prompt, answer = self.prompt, torch.tensor(self.answer, dtype=torch.long)
+        # M-RoPE counts on from the largest position, which is less than the number of tokens behind pictures.
+        after = int(prompt.positions.max()) + 1 + torch.arange(len(answer))
+        return (
+            torch.cat([prompt.token_ids[prefix:], answer]),
+            torch.cat([prompt.positions[:, prefix:], after.expand(3, -1)], dim=1),
         )
-
-    @property
-    def prefix_length(self) -> int:
-        """How many tokens all prompts have in common from the start."""
-        shortest = min(map(len, self.prompts))
-        heads = torch.stack([prompt[:shortest] for prompt in self.prompts])
-        return int((heads == heads[0]).all(dim=0).cumprod(dim=0).sum())
-
-    @property
-    def length(self) -> int:
-        """Number of tokens of the row."""
-        prefix = self.prefix_length
-        pairs = zip(self.prompts, self.answers, strict=True)
-        return prefix + sum(len(prompt) - prefix + len(answer) for prompt, group in pairs for answer in group)
 
 
 @dataclass
-class PackedRows:
-    """Rows of a prefix and its branches, padded on the right.
+class PackedRow:
+    """Groups one after the other, each of which is a prefix and its branches.
 
     Args:
-        token_ids: ``int64 (rows, length)``.
-        positions: ``int64 (3, rows, length)``, M-RoPE.
-        branch: ``int64 (rows, length)``: 0 in the prefix, i in branch i, -1 in the padding.
-        predictors: ``int64 (tokens,)``: for each answer token in order, the flat index of the position before it.
+        token_ids: ``int64 (L,)``.
+        positions: M-RoPE, ``int64 (3, L)``.
+        segments: one per group.
+        pictures: in the order of their placeholders.
+        predictors: ``int64 (tokens,)``: for each answer token in order, the place of the token before it.
         targets: ``int64 (tokens,)``: the answer tokens.
     """
 
     token_ids: Tensor
     positions: Tensor
-    branch: Tensor
+    segments: list[Segment]
+    pictures: list[Picture]
     predictors: Tensor
     targets: Tensor
 
-    def attention_mask(self) -> Tensor:
-        """Return who may attend to whom, ``bool (rows, 1, length, length)``, queries before keys."""
-        length = self.branch.shape[1]
-        causal = torch.ones(length, length, dtype=torch.bool, device=self.branch.device).tril()
-        queries, keys = self.branch[:, :, None], self.branch[:, None, :]
-        return (causal & ((keys == 0) | (keys == queries)))[:, None]
 
+def arrange(attempts: Sequence[Attempt]) -> list[list[Attempt]]:
+    """Split attempts about the same frames into groups that share a prefix, in order.
 
-def pack(rows: Sequence[Sequences], pad: int) -> PackedRows:
-    """Lay out one row for each set of prompts that begin alike.
-
-    Args:
-        rows: what each row holds.
-        pad: token id of the padding.
+    Either all of them share what their prompts have in common, or those that follow one another with one prompt share
+    that prompt: whichever gives fewer tokens.
     """
-    shape = (len(rows), max(row.length for row in rows))
-    packed = PackedRows(
-        token_ids=torch.full(shape, pad),
-        positions=torch.zeros(3, *shape, dtype=torch.long),
-        branch=torch.full(shape, -1),
-        predictors=torch.zeros(0, dtype=torch.long),
-        targets=torch.zeros(0, dtype=torch.long),
+    apart = [list(group) for _, group in groupby(attempts, key=lambda attempt: id(attempt.prompt))]
+    together = list(attempts)
+    return [together] if _length(together) < sum(map(_length, apart)) else apart
+
+
+def pack(groups: Sequence[Sequence[Attempt]]) -> PackedRow:
+    """Lay out groups of attempts, each of which shares the prefix that its prompts have in common."""
+    tokens: list[Tensor] = []
+    positions: list[Tensor] = []
+    pictures: list[Picture] = []
+    segments: list[Segment] = []
+    predictors: list[Tensor] = []
+    targets: list[Tensor] = []
+    length = 0
+    for group in groups:
+        prefix, first = _prefix(group), group[0].prompt
+        tokens.append(first.token_ids[:prefix])
+        positions.append(first.positions[:, :prefix])
+        pictures += first.pictures[: first.shown(prefix)]
+        length += prefix
+        fork = length - 1
+        branches = []
+        for attempt in group:
+            tail, where = attempt.behind(prefix)
+            prompt, asked = attempt.prompt, len(tail) - len(attempt.answer)
+            tokens.append(tail)
+            positions.append(where)
+            pictures += [
+                picture for start, picture in zip(prompt.starts, prompt.pictures, strict=True) if start >= prefix
+            ]
+            previous = torch.arange(length - 1, length + len(tail) - 1)
+            previous[:1] = fork  # a branch begins where the prefix ends, not where the branch before it does
+            predictors.append(previous[asked:])
+            targets.append(tail[asked:])
+            branches.append(len(tail))
+            length += len(tail)
+        segments.append(Segment(prefix, tuple(branches)) if len(group) > 1 else Segment(prefix + branches[0]))
+    return PackedRow(
+        torch.cat(tokens), torch.cat(positions, dim=1), segments, pictures, torch.cat(predictors), torch.cat(targets)
     )
-    predictors, targets = [], []
-    for index, row in enumerate(rows):
-        before, answered = _fill(packed, index, row)
-        predictors.append(index * shape[1] + before)
-        targets.append(answered)
-    packed.predictors, packed.targets = torch.cat(predictors), torch.cat(targets)
-    return packed
 
 
-def _fill(packed: PackedRows, index: int, row: Sequences) -> tuple[Tensor, Tensor]:
-    """Write one row; return the position before each answer token, and the answer tokens."""
-    prefix = cursor = row.prefix_length
-    ids, positions, branch = packed.token_ids[index], packed.positions[:, index], packed.branch[index]
-    ids[:prefix], positions[:, :prefix], branch[:prefix] = row.prompts[0][:prefix], row.positions[0][:, :prefix], 0
-    number = 0
-    predictors, targets = [], []
-    for prompt, where, answers in zip(row.prompts, row.positions, row.answers, strict=True):
-        for answer in answers:
-            number += 1
-            wanted = torch.tensor(answer, dtype=torch.long)
-            ahead = int(where.max()) + 1 + torch.arange(len(answer))
-            tokens = torch.cat([prompt[prefix:], wanted])
-            span = slice(cursor, cursor + len(tokens))
-            ids[span], branch[span] = tokens, number
-            positions[:, span] = torch.cat([where[:, prefix:], ahead.expand(3, -1)], dim=1)
-            previous = torch.arange(cursor - 1, span.stop - 1)
-            previous[:1] = prefix - 1  # a branch begins where the prefix ends, not where the branch before it does
-            predictors.append(previous[len(tokens) - len(answer) :])
-            targets.append(wanted)
-            cursor = span.stop
-    return torch.cat(predictors), torch.cat(targets)
+def _prefix(group: Sequence[Attempt]) -> int:
+    first = group[0].prompt
+    return min(first.common(attempt.prompt) for attempt in group)
 
 
-def left_pad(prompts: Sequence[Tensor], prompt_positions: Sequence[Tensor], pad: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Align prompts at their ends, where generation starts.
-
-    Returns:
-        Token ids ``int64 (rows, length)``, positions ``int64 (3, rows, length)`` and validity ``bool (rows, length)``.
-    """
-    length = max(map(len, prompts))
-    token_ids = torch.full((len(prompts), length), pad)
-    positions = torch.zeros(3, len(prompts), length, dtype=torch.long)
-    valid = torch.zeros(len(prompts), length, dtype=torch.bool)
-    for row, (prompt, where) in enumerate(zip(prompts, prompt_positions, strict=True)):
-        start = length - len(prompt)
-        token_ids[row, start:], positions[:, row, start:], valid[row, start:] = prompt, where, True
-    return token_ids, positions, valid
+def _length(group: Sequence[Attempt]) -> int:
+    prefix = _prefix(group)
+    return prefix + sum(len(attempt.prompt.token_ids) - prefix + len(attempt.answer) for attempt in group)

@@ -12,6 +12,7 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from datamodules.structures import VideoSample
 from dialogues.chat import Chat, Exact, Frame, Message
+from models.reasoners.pictures import Picture, PictureMemory
 
 
 @dataclass
@@ -45,12 +46,19 @@ class PromptEncoder:
         images = processor.image_processor
         self.merge_area = int(images.merge_size) ** 2
         self.factor = int(images.patch_size) * int(images.merge_size)
+        self._encoded: PictureMemory[EncodedImages] = PictureMemory()
 
     def images(self, sample: VideoSample, chat: Chat) -> EncodedImages:
         """Encode the frames of a chat."""
-        images = [self._image(sample, frame) for frame in chat.frames]
-        patches = self.processor.image_processor(images=images, do_resize=False, return_tensors="pt")
-        return EncodedImages(patches["pixel_values"], patches["image_grid_thw"])
+        return EncodedImages.concatenate([self.picture(Picture(sample.frames, frame)) for frame in chat.frames])
+
+    def picture(self, picture: Picture) -> EncodedImages:
+        """Cut a frame into patches, once as long as its sample lives."""
+        if picture not in self._encoded:
+            pixels = self._pixels(picture)
+            patches = self.processor.image_processor(images=[pixels], do_resize=False, return_tensors="pt")
+            self._encoded[picture] = EncodedImages(patches["pixel_values"], patches["image_grid_thw"])
+        return self._encoded[picture]
 
     def tokens(self, chat: Chat, grid: Tensor) -> Tensor:
         """Encode a chat, ready for the assistant's next words.
@@ -67,25 +75,29 @@ class PromptEncoder:
         )
         ids = torch.tensor(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
         repeats = torch.ones_like(ids)
-        repeats[ids == self.image_token] = grid.prod(dim=1) // self.merge_area
+        repeats[ids == self.image_token] = self.placeholders(grid)
         return ids.repeat_interleave(repeats)
 
-    def _image(self, sample: VideoSample, frame: Frame) -> Tensor:
-        pixels = sample.frames.at(frame.index)
+    def placeholders(self, grid: Tensor) -> Tensor:
+        """Return how many tokens stand for each image, ``int64 (images,)``."""
+        return grid.prod(dim=1) // self.merge_area
+
+    def _pixels(self, picture: Picture) -> Tensor:
+        """Return a frame at the size that is asked for, ``uint8 (3, H, W)``."""
+        pixels, resize = picture.frames.at(picture.frame.index), picture.frame.resize
         height, width = pixels.shape[-2:]
-        if isinstance(frame.resize, Exact):
-            wanted, filtering = (frame.resize.height, frame.resize.width), Image.Resampling.BILINEAR
+        if isinstance(resize, Exact):
+            wanted, filtering = (resize.height, resize.width), Image.Resampling.BILINEAR
         else:
-            budget = frame.resize
-            wanted = smart_resize(height, width, budget.factor, budget.min_pixels, budget.max_pixels)
+            wanted = smart_resize(height, width, resize.factor, resize.min_pixels, resize.max_pixels)
             filtering = Image.Resampling.BICUBIC
         if wanted[0] % self.factor or wanted[1] % self.factor:
             raise ValueError(f"Expected image sides to be multiples of {self.factor} (patch × merge), but got {wanted}")
         if wanted == (height, width):
             return pixels
         # Pillow's filter, not torch's: the published systems resize with it, and the two differ in the last bit.
-        picture: Image.Image = transforms.to_pil_image(pixels).resize((wanted[1], wanted[0]), filtering)
-        resized: Tensor = transforms.pil_to_tensor(picture)
+        image: Image.Image = transforms.to_pil_image(pixels).resize((wanted[1], wanted[0]), filtering)
+        resized: Tensor = transforms.pil_to_tensor(image)
         return resized
 
 

@@ -3,19 +3,36 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from datamodules.structures import VideoSample
+from dialogues.chat import Chat
 from dialogues.episode import Completion
 from models.reasoners import adapters
 from models.reasoners.adapters import LoRA
+from models.reasoners.attention import SHARED_PREFIX, Layout
 from models.reasoners.base import Reasoner
+from models.reasoners.packing import EncodedPrompt
+from models.reasoners.pictures import Picture, PictureMemory
 from models.reasoners.prompts import EncodedImages, PromptEncoder
 
 Head = TypeVar("Head")
+
+
+class Features(NamedTuple):
+    """What the language model reads of one picture.
+
+    Args:
+        tokens: ``(n, width)``, in place of its placeholders.
+        deepstack: as many for each of the first layers, added behind them; none in Qwen2.5-VL.
+    """
+
+    tokens: Tensor
+    deepstack: tuple[Tensor, ...] = ()
 
 
 class QwenNetwork(Reasoner):
@@ -24,10 +41,13 @@ class QwenNetwork(Reasoner):
     Args:
         pretrained: Hugging Face folder or hub name.
         dtype: of the weights.
-        attn_implementation: of transformers; must accept a block mask (``sdpa`` or ``eager``) if prefixes are shared.
+        attn_implementation: of the vision tower, any of transformers'; the language model has one of its own
+            (``attention.py``).
         lora: train adapters instead of the weights.
         freeze_vision: leave the vision tower, and adapters on it, as they are.
         gradient_checkpointing: recompute layers in the backward pass.
+        prefix_sharing: compute what prompts have in common once, and each picture once; False repeats both for every
+            answer, with the same numbers.
     """
 
     def __init__(
@@ -38,6 +58,7 @@ class QwenNetwork(Reasoner):
         lora: LoRA | None = None,
         freeze_vision: bool = False,
         gradient_checkpointing: bool = False,
+        prefix_sharing: bool = True,
     ) -> None:
         super().__init__()
         self.pretrained = pretrained
@@ -46,9 +67,14 @@ class QwenNetwork(Reasoner):
         self.lora = lora
         self.freeze_vision = freeze_vision
         self.gradient_checkpointing = gradient_checkpointing
+        self.prefix_sharing = prefix_sharing
         self.model: Any = None
         self._frozen: list[Any] = []  # in a list, so that the reference copy is no part of the module tree
         self._active: Any = None
+        self._refers = False
+        self._keeps_features = False
+        # What the policy's tower said, and what the reference's did where that is another one.
+        self._features: dict[bool, PictureMemory[Features]] = {False: PictureMemory(), True: PictureMemory()}
         adapters.leave_reference_out(self)
 
     def configure(self) -> None:
@@ -78,6 +104,8 @@ class QwenNetwork(Reasoner):
                 )
         if self.freeze_vision:
             self._policy.model.visual.requires_grad_(False)
+        #: whether no weight and no adapter of the vision tower is trained
+        self.vision_is_frozen = not any(weight.requires_grad for weight in self._policy.model.visual.parameters())
         if self.gradient_checkpointing:
             self._policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             self._policy.enable_input_require_grads()  # otherwise nothing below frozen embeddings is recomputed
@@ -100,17 +128,33 @@ class QwenNetwork(Reasoner):
     @contextmanager
     def reference(self) -> Iterator[None]:
         """Inside this context the reasoner is the policy that training started from."""
-        if self.lora is not None:
-            with adapters.reference(self.model, self.lora):
-                yield
-            return
-        if not self._frozen:
+        if self.lora is None and not self._frozen:
             raise RuntimeError("Expected a reference policy, but none was kept: call `keep_reference`")
-        self._active = self._frozen[0].to(self.device)
+        self._refers = True
+        try:
+            if self.lora is not None:
+                with adapters.reference(self.model, self.lora):
+                    yield
+            else:
+                self._active = self._frozen[0].to(self.device)
+                yield
+        finally:
+            self._active, self._refers = None, False
+
+    @contextmanager
+    def seeing_once(self) -> Iterator[None]:
+        """Inside this context weights stay as they are, and the vision tower sees each picture once.
+
+        What a frozen tower said is kept as long as the sample lives, also for what is computed behind the context.
+        """
+        self._keeps_features = True
         try:
             yield
         finally:
-            self._active = None
+            self._keeps_features = False
+            if not self.vision_is_frozen:
+                for memory in self._features.values():
+                    memory.clear()
 
     @property
     def device(self) -> torch.device:
@@ -123,18 +167,37 @@ class QwenNetwork(Reasoner):
         ids = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
         return Completion([*ids, self.end_token], text)
 
-    def forward(self, head: Callable[[Tensor], Head], **inputs: Any) -> tuple[Head, Any]:
-        """Read token ids and images: the one way into the networks, once a pass, whatever the pass is about.
+    def forward(
+        self,
+        head: Callable[[Tensor], Head],
+        token_ids: Tensor,
+        positions: Tensor,
+        layout: Layout,
+        pictures: Sequence[Picture] = (),
+    ) -> Head:
+        """Read token ids and pictures: the one way into the networks, once a pass, whatever the pass is about.
 
         Args:
-            head: from hidden states ``(rows, length, width)`` to what is wanted of them, by ``self.logits``.
-            **inputs: of the transformers model below its language-model head.
-
-        Returns:
-            What ``head`` returns, and the cache, if there is one.
+            head: from hidden states ``(B, L, width)`` to what is wanted of them, by ``self.logits``.
+            token_ids: ``int64 (B, L)``.
+            positions: M-RoPE, ``int64 (3, B, L)``.
+            layout: who attends to whom.
+            pictures: in the order of their placeholders.
         """
-        output = self._policy.model(**inputs)
-        return head(output.last_hidden_state), output.past_key_values
+        token_ids, positions = token_ids.to(self.device), positions.to(self.device)
+        network = self._policy.model
+        inputs: dict[str, Any] = {"inputs_embeds": network.get_input_embeddings()(token_ids)}
+        if pictures:
+            features = self._see(pictures)
+            where = token_ids == self.encoder.image_token
+            tokens = torch.cat([seen.tokens for seen in features])
+            inputs["inputs_embeds"] = inputs["inputs_embeds"].masked_scatter(where[..., None], tokens)
+            if features[0].deepstack:
+                levels = zip(*(seen.deepstack for seen in features), strict=True)
+                inputs["deepstack_visual_embeds"] = [torch.cat(level) for level in levels]
+                inputs["visual_pos_masks"] = where
+        output = network.language_model(position_ids=positions, layout=layout, use_cache=False, **inputs)
+        return head(output.last_hidden_state)
 
     def logits(self, states: Tensor) -> Tensor:
         """Return ``float32 (..., vocabulary)`` from hidden states ``(..., width)``.
@@ -177,24 +240,46 @@ class QwenNetwork(Reasoner):
 
     def _load(self) -> Any:
         return AutoModelForImageTextToText.from_pretrained(
-            self.pretrained, dtype=getattr(torch, self.dtype), attn_implementation=self.attn_implementation
+            self.pretrained,
+            dtype=getattr(torch, self.dtype),
+            attn_implementation={"text_config": SHARED_PREFIX, "vision_config": self.attn_implementation},
         )
 
-    def _positions(self, prompt: Tensor, images: EncodedImages) -> Tensor:
-        ids = prompt[None]
-        positions: Tensor = self._policy.model.get_rope_index(
-            ids, image_grid_thw=images.grid, mm_token_type_ids=(ids == self.encoder.image_token).long()
+    def _prompt(self, sample: VideoSample, chat: Chat) -> EncodedPrompt:
+        """Encode what an assistant is to answer."""
+        images = self.encoder.images(sample, chat)
+        token_ids = self.encoder.tokens(chat, images.grid)
+        where = token_ids == self.encoder.image_token
+        # Without token types the model silently falls back to one-dimensional positions.
+        positions = self._policy.model.get_rope_index(
+            token_ids[None], image_grid_thw=images.grid, mm_token_type_ids=where[None].long()
         )[0]
-        return positions[:, 0]
+        counts = self.encoder.placeholders(images.grid)
+        return EncodedPrompt(
+            token_ids,
+            positions[:, 0],
+            [Picture(sample.frames, frame) for frame in chat.frames],
+            where.nonzero()[:, 0][counts.cumsum(dim=0) - counts].tolist(),
+        )
 
-    def _inputs(self, token_ids: Tensor, positions: Tensor, images: Sequence[EncodedImages]) -> dict[str, Tensor]:
-        everything = EncodedImages.concatenate(images)
-        inputs = {
-            "input_ids": token_ids,
-            "position_ids": positions,
-            "pixel_values": everything.pixel_values.to(self._policy.dtype),
-            "image_grid_thw": everything.grid,
-            # Without these the model silently falls back to one-dimensional positions.
-            "mm_token_type_ids": (token_ids == self.encoder.image_token).long(),
-        }
-        return {name: tensor.to(self.device) for name, tensor in inputs.items()}
+    def _see(self, pictures: Sequence[Picture]) -> list[Features]:
+        """Return what the vision tower says of pictures, with its gradient if it is trained."""
+        if not self.prefix_sharing:
+            return self._look(pictures)
+        memory = self._features[self._refers and not self.vision_is_frozen]
+        lasts = self.vision_is_frozen or (self._keeps_features and not torch.is_grad_enabled())
+        unseen = [picture for picture in dict.fromkeys(pictures) if not (lasts and picture in memory)]
+        fresh = dict(zip(unseen, self._look(unseen), strict=True)) if unseen else {}
+        if lasts and self._keeps_features:
+            for picture, features in fresh.items():
+                memory[picture] = features
+        return [fresh[picture] if picture in fresh else memory[picture] for picture in pictures]
+
+    def _look(self, pictures: Sequence[Picture]) -> list[Features]:
+        """Run the vision tower."""
+        images = EncodedImages.concatenate([self.encoder.picture(picture) for picture in pictures])
+        said = self._policy.model.get_image_features(
+            images.pixel_values.to(self.device), images.grid.to(self.device), return_dict=True
+        )
+        levels = [said.pooler_output, *getattr(said, "deepstack_features", ())]
+        return [Features(tokens, tuple(deepstack)) for tokens, *deepstack in zip(*levels, strict=True)]

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,44 +12,35 @@ from trl.trainer.utils import entropy_from_logits, selective_log_softmax
 from datamodules.structures import LazyStack, VideoSample
 from dialogues.chat import Chat, Exact, Frame, Message
 from dialogues.episode import Answer, Completion, Episode, Turn
+from models.reasoners.attention import PackedLayout
 from models.reasoners.base import PolicyOutput, Sampling
-from models.reasoners.packing import Sequences, left_pad, pack
-from models.reasoners.prompts import EncodedImages
+from models.reasoners.decoding import Decoding, PromptCache
+from models.reasoners.packing import Attempt, EncodedPrompt, arrange, pack
 from models.reasoners.qwen_network import QwenNetwork
 from models.reasoners.sampling import TokenSampler
 
 #: Answer tokens whose logits over the whole vocabulary exist at once.
 LOGIT_CHUNK = 1024
+#: Rows that have ended leave the batch when they are one in so many: leaving copies what the others keep.
+LEAVING = 8
 
 
 class QwenVL(QwenNetwork):
-    """A Qwen2.5-VL or Qwen3-VL model as a policy.
-
-    Args:
-        pretrained: Hugging Face folder or hub name.
-        prefix_sharing: compute the prompt of a group once in ``logprobs``; False repeats it for every answer, with the
-            same numbers.
-        **kwargs: of ``QwenNetwork``.
-    """
-
-    def __init__(self, pretrained: str, *, prefix_sharing: bool = True, **kwargs: Any) -> None:
-        super().__init__(pretrained, **kwargs)
-        self.prefix_sharing = prefix_sharing
+    """A Qwen2.5-VL or Qwen3-VL model as a policy."""
 
     @torch.no_grad()
     def generate(
         self, samples: Sequence[VideoSample], chats: Sequence[Chat], group_size: int, sampling: Sampling
     ) -> list[list[Completion]]:
         """Write ``group_size`` completions for each chat; each prompt is read once, whatever the size of its group."""
-        images = [self.encoder.images(sample, chat) for sample, chat in zip(samples, chats, strict=True)]
-        prompts = [self.encoder.tokens(chat, part.grid) for chat, part in zip(chats, images, strict=True)]
+        prompts = [self._prompt(sample, chat) for sample, chat in zip(samples, chats, strict=True)]
         names = [sample.key for sample in samples for _ in range(group_size)]
         members = list(range(group_size)) * len(samples)
         draw = TokenSampler(sampling, names, members, self.suppressed_tokens.to(self.device))
         training = self.training
         self.eval()
         try:
-            tokens, logprobs = self._decode(prompts, images, group_size, draw)
+            tokens, logprobs = self._decode(prompts, group_size, draw)
         finally:
             self.train(training)
         rows = [self._completion(*row) for row in zip(tokens.tolist(), logprobs, strict=True)]
@@ -59,45 +49,30 @@ class QwenVL(QwenNetwork):
     def logprobs(self, episodes: Sequence[Episode], temperature: float = 1.0) -> PolicyOutput:
         """Return how likely the policy finds the last turn of each episode, at ``temperature``.
 
-        Consecutive episodes about the same frames share one row (``packing.py``), unless ``prefix_sharing`` is off.
+        Consecutive episodes about the same frames share what their prompts have in common (``packing.py``).
         """
         if not episodes:
             return PolicyOutput(*(part[:0] for part in self.logprobs([self._blank()], temperature)))
-        rows: list[Sequences] = []
-        images: list[EncodedImages] = []
-        for group in self._groups(episodes):
-            encoded = self.encoder.images(group[0].sample, group[0].chat)
-            parts = self._sequences(group, encoded)
-            rows += parts
-            images += [encoded] * len(parts)
-        packed = pack(rows, self.pad_token)
-        inputs = self._inputs(packed.token_ids, packed.positions, images)
-        score = partial(self._score, packed.predictors.to(self.device), packed.targets.to(self.device), temperature)
-        mask = packed.attention_mask().to(self.device)
-        (scores, entropy), _ = self(score, **inputs, attention_mask=mask, use_cache=False)
-        lengths = torch.tensor([len(answer) for row in rows for group in row.answers for answer in group])
+        row = pack(self._groups(episodes))
+        score = partial(self._score, row.predictors.to(self.device), row.targets.to(self.device), temperature)
+        layout = PackedLayout(row.segments)
+        scores, entropy = self(score, row.token_ids[None], row.positions[:, None], layout, row.pictures)
+        lengths = torch.tensor([len(episode.last.completion.token_ids) for episode in episodes])
         mask = (torch.arange(int(lengths.max()))[None] < lengths[:, None]).to(self.device)
         blank = torch.zeros(mask.shape, device=self.device)
         return PolicyOutput(blank.masked_scatter(mask, scores), mask, blank.masked_scatter(mask, entropy))
 
-    def _groups(self, episodes: Sequence[Episode]) -> list[list[Episode]]:
-        """Split episodes into runs about the same frames."""
-        if not self.prefix_sharing:
-            return [[episode] for episode in episodes]
-        runs = groupby(episodes, key=lambda episode: (id(episode.sample.frames), episode.chat.frames))
-        return [list(run) for _, run in runs]
-
-    def _sequences(self, episodes: Sequence[Episode], images: EncodedImages) -> list[Sequences]:
-        """Return one row if everything the prompts have seen is in what they have in common, else one per prompt."""
-        rows = []
-        for _, run in groupby(episodes, key=lambda episode: id(episode.chat)):
-            group = list(run)
-            prompt = self.encoder.tokens(group[0].chat, images.grid)
-            answers = [episode.last.completion.token_ids for episode in group]
-            rows.append(Sequences([prompt], [self._positions(prompt, images)], [answers]))
-        together = Sequences.joined(rows)
-        seen_later = any((row.prompts[0][together.prefix_length :] == self.encoder.image_token).any() for row in rows)
-        return rows if seen_later else [together]
+    def _groups(self, episodes: Sequence[Episode]) -> list[list[Attempt]]:
+        """Return attempts in the order of their episodes, those together that share a prefix."""
+        groups = []
+        for _, run in groupby(episodes, key=lambda episode: id(episode.sample.frames)):
+            attempts = []
+            for _, same in groupby(run, key=lambda episode: id(episode.chat)):
+                asked = list(same)
+                prompt = self._prompt(asked[0].sample, asked[0].chat)
+                attempts += [Attempt(prompt, episode.last.completion.token_ids) for episode in asked]
+            groups += arrange(attempts) if self.prefix_sharing else [[attempt] for attempt in attempts]
+        return groups
 
     def _score(self, predictors: Tensor, targets: Tensor, temperature: float, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Return log-probability and entropy per token; logits exist for one chunk of tokens at a time."""
@@ -106,7 +81,7 @@ class QwenVL(QwenNetwork):
             logits = self.logits(states) / temperature
             return selective_log_softmax(logits, wanted), entropy_from_logits(logits)
 
-        states, wanted = hidden.flatten(0, 1)[predictors].split(LOGIT_CHUNK), targets.split(LOGIT_CHUNK)
+        states, wanted = hidden[0, predictors].split(LOGIT_CHUNK), targets.split(LOGIT_CHUNK)
         if len(states) == 1:
             return score(states[0], wanted[0])
         parts = [checkpoint(score, *part, use_reentrant=False) for part in zip(states, wanted, strict=True)]
@@ -119,42 +94,43 @@ class QwenVL(QwenNetwork):
         chat = Chat((Message("user", (Frame(0, Exact(side, side)),)),), (side, side), (0,), (0,))
         return Episode(sample, chat, [Turn(self.encode(""), Answer())])
 
-    def _decode(
-        self, prompts: list[Tensor], images: list[EncodedImages], group_size: int, draw: TokenSampler
-    ) -> tuple[Tensor, Tensor]:
+    def _decode(self, prompts: Sequence[EncodedPrompt], group_size: int, draw: TokenSampler) -> tuple[Tensor, Tensor]:
         """Return token ids and their log-probabilities, ``(rows, length)`` each; rows are padded after their end."""
-        where = [self._positions(prompt, part) for prompt, part in zip(prompts, images, strict=True)]
-        token_ids, positions, valid = left_pad(prompts, where, self.pad_token)
-        inputs = self._inputs(token_ids, positions, images)
-        valid = valid.to(self.device)
-        logits, cache = self(self._next, **inputs, attention_mask=valid.long(), use_cache=True)
-        cache.batch_repeat_interleave(group_size)
-        logits = logits.repeat_interleave(group_size, dim=0)
-        valid = valid.repeat_interleave(group_size, dim=0)
-        step = (inputs["position_ids"].amax(dim=(0, 2)) + 1).repeat_interleave(group_size)
+        if not self.prefix_sharing:
+            prompts, group_size = [prompt for prompt in prompts for _ in range(group_size)], 1
+        caches, firsts = zip(*map(self._read, prompts), strict=True)
+        decoding = Decoding(caches, group_size)
+        logits = torch.cat(firsts).repeat_interleave(group_size, dim=0)
+        position = torch.tensor([int(prompt.positions.max()) for prompt in prompts]).repeat_interleave(group_size)
+        position = position.to(self.device)
+        tokens = torch.full((len(logits), draw.sampling.max_completion_length), self.pad_token, device=self.device)
+        scores = torch.zeros(tokens.shape, device=self.device)
+        rows = torch.arange(len(logits), device=self.device)
         stop = self.stop_tokens.to(self.device)
-        finished = torch.zeros(len(valid), dtype=torch.bool, device=self.device)
-        tokens, scores = [], []
-        for position in range(draw.sampling.max_completion_length):
-            drawn = draw(logits, position)
+        ended = torch.zeros(len(rows), dtype=torch.bool, device=self.device)
+        for place in range(tokens.shape[1]):
+            drawn = draw(logits, place, rows)
             # Nothing can be drawn from logits that are no numbers: the row ends, and its log-probability says why.
-            drawn = drawn.masked_fill(logits.isnan().any(dim=1), self.end_token).masked_fill(finished, self.pad_token)
-            tokens.append(drawn)
-            scaled = logits / (draw.sampling.temperature or 1.0)
-            scores.append(selective_log_softmax(scaled, drawn))
-            finished = finished | torch.isin(drawn, stop)
-            if finished.all():
+            drawn = drawn.masked_fill(logits.isnan().any(dim=1), self.end_token).masked_fill(ended, self.pad_token)
+            tokens[rows, place] = drawn
+            scores[rows, place] = selective_log_softmax(logits / (draw.sampling.temperature or 1.0), drawn)
+            ended = ended | torch.isin(drawn, stop)
+            if ended.all():
                 break
-            valid = torch.cat([valid, valid.new_ones(len(valid), 1)], dim=1)
-            logits, cache = self(
-                self._next,
-                input_ids=drawn[:, None],
-                position_ids=(step + position).expand(3, 1, -1).transpose(1, 2),
-                attention_mask=valid[:, None, None],
-                past_key_values=cache,
-                use_cache=True,
-            )
-        return torch.stack(tokens, dim=1), torch.stack(scores, dim=1)
+            if int(ended.sum()) * LEAVING >= len(rows):
+                staying = (~ended).nonzero()[:, 0]
+                decoding.keep(staying)
+                rows, drawn, ended = rows[staying], drawn[staying], ended[staying]
+            decoding.step()
+            where = (position[rows] + 1 + place).expand(3, 1, -1).transpose(1, 2)
+            logits = self(self._next, drawn[:, None], where, decoding)
+        return tokens, scores
+
+    def _read(self, prompt: EncodedPrompt) -> tuple[PromptCache, Tensor]:
+        """Return what is kept of a prompt, and the logits behind it, ``(1, vocabulary)``."""
+        cache = PromptCache()
+        logits = self(self._next, prompt.token_ids[None], prompt.positions[:, None], cache, prompt.pictures)
+        return cache, logits
 
     def _next(self, hidden: Tensor) -> Tensor:
         return self.logits(hidden[:, -1])

@@ -11,6 +11,8 @@ from datamodules.structures import LazyStack, VideoSample
 from dialogues.chat import Chat, Exact, Frame, Message, Text
 from dialogues.episode import Answer, Episode, Turn
 from models.reasoners import LoRA, QwenVL, Sampling
+from models.reasoners.packing import pack
+from models.reasoners.pictures import Picture
 from models.reasoners.scratch import ScratchConfig, save
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")
@@ -120,17 +122,15 @@ def test_questions_about_the_same_frames_share_them(reasoner):
     for one, length in ((first, 4), (second, 6)):
         completion = reasoner.encode("the red"[:length])
         both.append(Episode(one, chat(one, (56, 84), (56, 84)), [Turn(completion, Answer())]))
-    assert len(reasoner._groups(both)) == 1
-    images = reasoner.encoder.images(first, both[0].chat)
-    (row,) = reasoner._sequences(both, images)
-    assert row.prefix_length > 2 * 2 * 3  # the image tokens of both frames
+    (segment,) = pack(reasoner._groups(both)).segments
+    assert segment.prefix > 2 * 2 * 3  # the image tokens of both frames
     shared = reasoner.logprobs(both).logprobs
     for index, episode in enumerate(both):
         alone = reasoner.logprobs([episode]).logprobs[0]
         assert torch.allclose(shared[index, : len(alone)], alone, atol=1e-5)
 
 
-def test_prompts_that_differ_before_an_image_keep_their_own_rows(reasoner):
+def test_prompts_that_differ_before_an_image_share_what_comes_before(reasoner):
     one, other = sample("a"), sample("a")
     other.frames = one.frames
     chats = [chat(one, (56, 84)), chat(other, (56, 84))]
@@ -139,7 +139,9 @@ def test_prompts_that_differ_before_an_image_keep_their_own_rows(reasoner):
         Episode(video, said, [Turn(reasoner.encode("x"), Answer())])
         for video, said in zip((one, other), (chats[0], early), strict=True)
     ]
-    assert len(reasoner._sequences(both, reasoner.encoder.images(one, chats[0]))) == 2
+    row = pack(reasoner._groups(both))
+    assert row.pictures == [Picture(one.frames, frame) for said in (chats[0], early) for frame in said.frames]
+    assert [len(segment.branches) for segment in row.segments] == [2]
     shared = reasoner.logprobs(both).logprobs
     assert torch.allclose(shared[1], reasoner.logprobs(both[1:]).logprobs[0], atol=1e-5)
 
