@@ -81,7 +81,7 @@ class GRPOModule(TrainingModule):
 
     def training_step(self, batch: list[VideoSample], batch_idx: int) -> dict[str, Any]:
         """Roll out, score, and step."""
-        with self.parallelism.whole_weights(self):
+        with self.parallelism.whole_weights(self), self.reasoner.seeing_once():
             with self._phase("rollout"):
                 groups = self._rollout(batch, self.num_generations, self._sampling(), "shown", self.rewards.needs_masks)
             with self._phase("reward"):

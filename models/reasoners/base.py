@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -86,6 +86,10 @@ class Reasoner(nn.Module, ABC):
     @abstractmethod
     def encode(self, text: str) -> Completion:
         """Return a text as the completion a reasoner would have to write, end token included (for supervision)."""
+
+    def seeing_once(self) -> AbstractContextManager[None]:
+        """Inside this context weights stay as they are, so that each picture need be seen once; without gradient."""
+        return nullcontext()
 
     def layers(self) -> list[nn.Module]:
         """Return the layers of the networks, which a strategy may gather one at a time."""

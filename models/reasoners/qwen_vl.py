@@ -1,7 +1,8 @@
 """Qwen2.5-VL and Qwen3-VL as policies: rollouts and log-probabilities that compute each group's prompt once."""
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property, partial
 from itertools import groupby
 
 import torch
@@ -28,6 +29,19 @@ LEAVING = 8
 class QwenVL(QwenNetwork):
     """A Qwen2.5-VL or Qwen3-VL model as a policy."""
 
+    @contextmanager
+    def seeing_once(self) -> Iterator[None]:
+        """Do what the network does, and see the blank episode too.
+
+        A rank without episodes computes with that one, and must not be the only one to call the tower then: where
+        weights are sharded, calls are collective.
+        """
+        with super().seeing_once():
+            if self.prefix_sharing:
+                with torch.no_grad():
+                    self._see(self._prompt(self._blank.sample, self._blank.chat).pictures)
+            yield
+
     @torch.no_grad()
     def generate(
         self, samples: Sequence[VideoSample], chats: Sequence[Chat], group_size: int, sampling: Sampling
@@ -52,7 +66,7 @@ class QwenVL(QwenNetwork):
         Consecutive episodes about the same frames share what their prompts have in common (``packing.py``).
         """
         if not episodes:
-            return PolicyOutput(*(part[:0] for part in self.logprobs([self._blank()], temperature)))
+            return PolicyOutput(*(part[:0] for part in self.logprobs([self._blank], temperature)))
         row = pack(self._groups(episodes))
         score = partial(self._score, row.predictors.to(self.device), row.targets.to(self.device), temperature)
         layout = PackedLayout(row.segments)
@@ -79,7 +93,8 @@ class QwenVL(QwenNetwork):
 
         def score(states: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
             logits = self.logits(states) / temperature
-            return selective_log_softmax(logits, wanted), entropy_from_logits(logits)
+            # as one row, because the helper loops over rows
+            return selective_log_softmax(logits[None], wanted[None])[0], entropy_from_logits(logits)
 
         states, wanted = hidden[0, predictors].split(LOGIT_CHUNK), targets.split(LOGIT_CHUNK)
         if len(states) == 1:
@@ -87,8 +102,9 @@ class QwenVL(QwenNetwork):
         parts = [checkpoint(score, *part, use_reentrant=False) for part in zip(states, wanted, strict=True)]
         return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
+    @cached_property
     def _blank(self) -> Episode:
-        """Return an episode about the smallest frame there is, of an answer without words."""
+        """An episode about the smallest frame there is, of an answer without words."""
         side = self.encoder.factor
         sample = VideoSample("", "", "", [0], LazyStack.of(torch.zeros(1, 3, side, side, dtype=torch.uint8)))
         chat = Chat((Message("user", (Frame(0, Exact(side, side)),)),), (side, side), (0,), (0,))
@@ -113,9 +129,10 @@ class QwenVL(QwenNetwork):
             # Nothing can be drawn from logits that are no numbers: the row ends, and its log-probability says why.
             drawn = drawn.masked_fill(logits.isnan().any(dim=1), self.end_token).masked_fill(ended, self.pad_token)
             tokens[rows, place] = drawn
-            scores[rows, place] = selective_log_softmax(logits / (draw.sampling.temperature or 1.0), drawn)
+            scaled = logits / (draw.sampling.temperature or 1.0)
+            scores[rows, place] = selective_log_softmax(scaled[None], drawn[None])[0]
             ended = ended | torch.isin(drawn, stop)
-            if ended.all():
+            if ended.all() or place + 1 == tokens.shape[1]:
                 break
             if int(ended.sum()) * LEAVING >= len(rows):
                 staying = (~ended).nonzero()[:, 0]
