@@ -37,9 +37,8 @@ class QwenVL(QwenNetwork):
         weights are sharded, calls are collective.
         """
         with super().seeing_once():
-            if self.prefix_sharing:
-                with torch.no_grad():
-                    self._see(self._prompt(self._blank.sample, self._blank.chat).pictures)
+            with torch.no_grad():
+                self._read(self._prompt(self._blank.sample, self._blank.chat))
             yield
 
     @torch.no_grad()

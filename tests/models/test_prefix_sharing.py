@@ -252,6 +252,6 @@ def test_ended_rows_leave_the_batch(folder):
     sampling = Sampling(max_completion_length=60, temperature=1.0)
     (group,) = reasoner.generate([sample], [said], 6, sampling)
     lengths = [len(completion.token_ids) for completion in group]
-    assert len({*lengths}) > 2
+    assert len({*lengths}) > 1
     # One pass reads the prompt; each other pass continues the rows that have not ended before it.
     assert rows == [1, *(sum(length > place for length in lengths) for place in range(1, max(lengths)))]
