@@ -49,7 +49,7 @@ class Decoding(Layout):
         self._valid = self._valid[:, None, None].to(keys.device)
         self._group = torch.arange(len(prompts)).repeat_interleave(group_size)
         room = keys.new_zeros(len(self._group), keys.shape[1], FIRST_ROOM, keys.shape[3])
-        self._own = [(room.clone(), room.clone()) for _ in self._shared]
+        self._own = [(_fixed(room.clone()), _fixed(room.clone())) for _ in self._shared]
         self._seen = torch.zeros(FIRST_ROOM, dtype=torch.bool, device=keys.device)
         self._place = torch.full((1,), -1, device=keys.device)
         self._length = 0
@@ -58,7 +58,7 @@ class Decoding(Layout):
     def step(self) -> None:
         """Make room for the next token of every row."""
         if self._length == len(self._seen):
-            self._own = [(_doubled(keys, 2), _doubled(values, 2)) for keys, values in self._own]
+            self._own = [(_fixed(_doubled(keys, 2)), _fixed(_doubled(values, 2))) for keys, values in self._own]
             self._seen = _doubled(self._seen, 0)
         self._length += 1
         self._place += 1
@@ -67,7 +67,7 @@ class Decoding(Layout):
     def keep(self, rows: Tensor) -> None:
         """Let all rows leave but these, ``int64 (kept,)`` in order."""
         self._group = self._group[rows.cpu()]
-        self._own = [(keys[rows], values[rows]) for keys, values in self._own]
+        self._own = [(_fixed(keys[rows]), _fixed(values[rows])) for keys, values in self._own]
         self._arrange()
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -118,3 +118,9 @@ def _stacked(parts: Sequence[Tensor]) -> Tensor:
 
 def _doubled(buffer: Tensor, dim: int) -> Tensor:
     return torch.cat([buffer, torch.zeros_like(buffer)], dim)
+
+
+def _fixed(buffer: Tensor) -> Tensor:
+    """Say that a buffer stays where it is, which CUDA graphs want of what they write to."""
+    torch._dynamo.mark_static_address(buffer)
+    return buffer

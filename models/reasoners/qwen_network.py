@@ -48,6 +48,8 @@ class QwenNetwork(Reasoner):
         gradient_checkpointing: recompute layers in the backward pass.
         prefix_sharing: compute what prompts have in common once, and each picture once; False repeats both for every
             answer, with the same numbers.
+        compile_decoding: compile the pass that is made for every token of a rollout; on CUDA it is kept as a graph.
+            The first rollouts are slow.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class QwenNetwork(Reasoner):
         freeze_vision: bool = False,
         gradient_checkpointing: bool = False,
         prefix_sharing: bool = True,
+        compile_decoding: bool = False,
     ) -> None:
         super().__init__()
         self.pretrained = pretrained
@@ -68,6 +71,7 @@ class QwenNetwork(Reasoner):
         self.freeze_vision = freeze_vision
         self.gradient_checkpointing = gradient_checkpointing
         self.prefix_sharing = prefix_sharing
+        self.compile_decoding = compile_decoding
         self.model: Any = None
         self._frozen: list[Any] = []  # in a list, so that the reference copy is no part of the module tree
         self._active: Any = None

@@ -1,6 +1,6 @@
 """Qwen2.5-VL and Qwen3-VL as policies: rollouts and log-probabilities that compute each group's prompt once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from itertools import groupby
@@ -139,7 +139,7 @@ class QwenVL(QwenNetwork):
                 rows, drawn, ended = rows[staying], drawn[staying], ended[staying]
             decoding.step()
             where = (position[rows] + 1 + place).expand(3, 1, -1).transpose(1, 2)
-            logits = self(self._next, drawn[:, None], where, decoding)
+            logits = self._go_on(drawn[:, None], where, decoding)
         return tokens, scores
 
     def _read(self, prompt: EncodedPrompt) -> tuple[PromptCache, Tensor]:
@@ -147,6 +147,17 @@ class QwenVL(QwenNetwork):
         cache = PromptCache()
         logits = self(self._next, prompt.token_ids[None], prompt.positions[:, None], cache, prompt.pictures)
         return cache, logits
+
+    @cached_property
+    def _go_on(self) -> Callable[[Tensor, Tensor, Decoding], Tensor]:
+        """From a token of each row and its positions to the logits behind it, ``(rows, vocabulary)``."""
+
+        def go_on(token_ids: Tensor, positions: Tensor, decoding: Decoding) -> Tensor:
+            logits: Tensor = self(self._next, token_ids, positions, decoding)
+            return logits
+
+        # CUDA graphs spare the launch of some twenty kernels a layer, which for few rows takes longer than they do.
+        return torch.compile(go_on, mode="reduce-overhead") if self.compile_decoding else go_on
 
     def _next(self, hidden: Tensor) -> Tensor:
         return self.logits(hidden[:, -1])

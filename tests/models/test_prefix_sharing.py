@@ -235,6 +235,22 @@ def test_a_shared_rollout_equals_separate_generations(folder, temperature):
     assert temperature == 0 or (len(lengths) > 3 and max(lengths) > 64)  # rows left, and room was doubled
 
 
+@pytest.mark.slow
+def test_compiled_decoding_draws_the_same(tmp_path):
+    folder = tmp_path / "model"
+    save(ScratchConfig(hidden_size=64, intermediate_size=64, num_layers=1), folder)
+    sample = video(0)
+    said = chat_of(sample, Message("user", (*shown((28, 28)), Text("where?", "question"))))
+    sampling = Sampling(max_completion_length=70, temperature=1.0)  # rows leave, and room is doubled
+    eager, compiled = (
+        ending(load(folder, compile_decoding=compiles)).generate([sample], [said], 4, sampling)[0]
+        for compiles in (False, True)
+    )
+    for one, other in zip(eager, compiled, strict=True):
+        assert one.token_ids == other.token_ids
+        assert torch.allclose(one.logprobs, other.logprobs, atol=TOLERANCE)
+
+
 def ending(reasoner: QwenVL) -> QwenVL:
     """Make some rows end early, and some late."""
     with torch.no_grad():
