@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from PIL import Image
@@ -10,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
-from datamodules.structures import VideoSample
+from datamodules.structures import LazyStack, VideoSample
 from dialogues.chat import Chat, Exact, Frame, Message
 
 
@@ -31,9 +32,16 @@ class EncodedImages:
         """Return all images, in order."""
         return cls(torch.cat([part.pixel_values for part in parts]), torch.cat([part.grid for part in parts]))
 
+    def split(self) -> list["EncodedImages"]:
+        """Return each image by itself."""
+        patches = self.pixel_values.split(self.grid.prod(dim=1).tolist())
+        return [EncodedImages(*part) for part in zip(patches, self.grid.split(1), strict=True)]
+
 
 class PromptEncoder:
-    """Turns frames into patches, and renders chats with the processor's own template.
+    """Turns frames into patches, once as long as a sample lives, and renders chats with the processor's own template.
+
+    Two threads may encode at once.
 
     Args:
         processor: of a Qwen2.5-VL or Qwen3-VL model.
@@ -45,12 +53,15 @@ class PromptEncoder:
         images = processor.image_processor
         self.merge_area = int(images.merge_size) ** 2
         self.factor = int(images.patch_size) * int(images.merge_size)
+        self._encoded: WeakKeyDictionary[LazyStack, dict[Frame, EncodedImages]] = WeakKeyDictionary()
 
     def images(self, sample: VideoSample, chat: Chat) -> EncodedImages:
         """Encode the frames of a chat."""
-        images = [self._image(sample, frame) for frame in chat.frames]
-        patches = self.processor.image_processor(images=images, do_resize=False, return_tensors="pt")
-        return EncodedImages(patches["pixel_values"], patches["image_grid_thw"])
+        encoded = self._encoded.setdefault(sample.frames, {})
+        missing = [frame for frame in dict.fromkeys(chat.frames) if frame not in encoded]
+        if missing:
+            encoded.update(zip(missing, self._encode(sample, missing).split(), strict=True))
+        return EncodedImages.concatenate([encoded[frame] for frame in chat.frames])
 
     def tokens(self, chat: Chat, grid: Tensor) -> Tensor:
         """Encode a chat, ready for the assistant's next words.
@@ -69,6 +80,11 @@ class PromptEncoder:
         repeats = torch.ones_like(ids)
         repeats[ids == self.image_token] = grid.prod(dim=1) // self.merge_area
         return ids.repeat_interleave(repeats)
+
+    def _encode(self, sample: VideoSample, frames: Sequence[Frame]) -> EncodedImages:
+        images = [self._image(sample, frame) for frame in frames]
+        patches = self.processor.image_processor(images=images, do_resize=False, return_tensors="pt")
+        return EncodedImages(patches["pixel_values"], patches["image_grid_thw"])
 
     def _image(self, sample: VideoSample, frame: Frame) -> Tensor:
         pixels = sample.frames.at(frame.index)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from datamodules.structures import VideoSample
+from dialogues.chat import Chat
 from dialogues.episode import Completion
 from models.reasoners import adapters
 from models.reasoners.adapters import LoRA
@@ -89,6 +91,10 @@ class QwenNetwork(Reasoner):
         self.suppressed_tokens = torch.tensor(sorted(special - set(self.stop_tokens.tolist())))
         self.pad_token = int(tokenizer.pad_token_id)
         self.end_token = int(tokenizer.eos_token_id)
+
+    def prepare(self, sample: VideoSample, chat: Chat) -> None:
+        """Resize the frames of a chat and cut them into patches."""
+        self.encoder.images(sample, chat)
 
     def keep_reference(self) -> None:
         """Load once more what training starts from: the adapters, or the whole model if there are none."""
