@@ -197,6 +197,7 @@ def test_a_fork_waits_for_a_read_and_its_child_can_read(unraisable):
     assert begun.wait(LONG)
     child = os.fork()
     if child == 0:
+        signal.alarm(LONG)
         os._exit(list(prefetch(reading("a", "b"))) != ["a", "b"])
     order.append("forked")
     forked.set()
