@@ -1,6 +1,7 @@
 """Datasets in, loaders out."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
@@ -8,6 +9,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from datamodules.dataset import VideoDataset
 from datamodules.loader import DrawSampler, VideoLoader
+from datamodules.structures import VideoSample
 
 
 class VideoDataModule(LightningDataModule):
@@ -15,7 +17,8 @@ class VideoDataModule(LightningDataModule):
 
     The order of training is a function of (seed, epoch), the same for any number of workers, and a restart in mid-epoch
     goes on with the next batch. Over several ranks each has its share; samples that are repeated to make the shares
-    equal carry ``meta["repeated"]``, so that a metric can leave them out. Datasets are not read before `setup`.
+    equal carry ``meta["repeated"]``, so that a metric can leave them out. Datasets are not read before `setup`. While a
+    batch is used, a thread reads the next.
 
     Args:
         train: dataset to learn from, or several that are mixed as one.
@@ -24,7 +27,7 @@ class VideoDataModule(LightningDataModule):
         predict: dataset for ``predict``.
         batch_size: samples of a training batch, per rank.
         eval_batch_size: samples of any other batch, per rank; they hold whole videos.
-        num_workers: processes per loader that read ahead; 0 reads in the main one.
+        num_workers: processes per loader that read further ahead; 0 leaves all to a thread of the main one.
         shuffle: whether the training order is random.
         seed: source of the training order.
     """
@@ -56,6 +59,8 @@ class VideoDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.shuffle = shuffle
         self.seed = seed
+        #: what loaders do ahead with each sample; set by whoever uses the samples, before loaders are made
+        self.prepare: Callable[[VideoSample], None] | None = None
 
     def setup(self, stage: str) -> None:
         """Index the datasets of a stage, so that missing data is known before the model is built and workers share it.
@@ -116,7 +121,7 @@ class VideoDataModule(LightningDataModule):
         overfit = trainer is not None and trainer.overfit_batches > 0
         length = sum(len(dataset) for dataset in datasets)
         sampler = DrawSampler(length, self.seed, shuffle and not overfit, rank, world_size)
-        return VideoLoader(datasets, sampler, batch_size, self.num_workers)
+        return VideoLoader(datasets, sampler, batch_size, self.num_workers, self.prepare)
 
 
 def _list(dataset: VideoDataset | None) -> list[VideoDataset]:

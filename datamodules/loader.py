@@ -1,8 +1,10 @@
 """From datasets to batches, in an order that resumes."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from datamodules.dataset import VideoDataset
 from datamodules.errors import BadSampleError
+from datamodules.prefetch import prefetch
 from datamodules.structures import LazyStack, VideoSample
+
+#: A sample or what is wrong with it, behind the number of its dataset.
+Drawn = tuple[int, VideoSample | BadSampleError]
 
 
 @dataclass(frozen=True)
@@ -58,18 +64,21 @@ class DrawSampler(Sampler[Draw]):
         return -(-self.length // self.world_size)
 
     def __iter__(self) -> Iterator[Draw]:
-        order = np.arange(self.length)
+        epoch, order = self.epoch, np.arange(self.length)
         if self.shuffle:
-            order = np.random.default_rng((self.seed, self.epoch)).permutation(order)
+            order = np.random.default_rng((self.seed, epoch)).permutation(order)
         for position in range(self.rank, len(self) * self.world_size, self.world_size)[self.start :]:
-            yield Draw(int(order[position % self.length]), self.epoch, position >= self.length)
+            yield Draw(int(order[position % self.length]), epoch, position >= self.length)
 
 
 class VideoLoader:
     """Batches of samples, ``list[VideoSample]``, that go on in mid-epoch after a restart.
 
-    Bad samples are raised, or dropped and counted, as the dataset they come from says; so a batch may be smaller than
-    ``batch_size``, even empty. Workers decode the frames of their samples; without workers nothing is decoded here.
+    While a batch is used, a thread reads the next and prepares its samples, with any number of workers.
+
+    Bad samples are raised, or dropped and counted, as the dataset they come from says, when their batch is handed out;
+    so a batch may be smaller than ``batch_size``, even empty. Workers decode the frames of their samples; without
+    workers nothing is decoded but what ``prepare`` looks at.
 
     It is no ``DataLoader``, so Lightning leaves its order alone; like one, it has a ``sampler`` whose epoch Lightning
     sets, and a state that Lightning stores.
@@ -79,10 +88,16 @@ class VideoLoader:
         sampler: the order.
         batch_size: number of samples of a batch.
         num_workers: number of processes that read ahead; 0 reads in this one.
+        prepare: does ahead, in the thread, what will be done first with a sample, and keeps it with the sample.
     """
 
     def __init__(
-        self, datasets: Sequence[VideoDataset], sampler: DrawSampler, batch_size: int = 1, num_workers: int = 0
+        self,
+        datasets: Sequence[VideoDataset],
+        sampler: DrawSampler,
+        batch_size: int = 1,
+        num_workers: int = 0,
+        prepare: Callable[[VideoSample], None] | None = None,
     ) -> None:
         self.datasets = datasets
         self.sampler = sampler
@@ -90,6 +105,7 @@ class VideoLoader:
         self.batch_sampler = None
         self.batch_size = batch_size
         self.num_workers = num_workers
+        self.prepare = prepare
         self._batch = 0
         self._resume: dict[str, int] = {}
 
@@ -115,9 +131,11 @@ class VideoLoader:
             # the global generator is the policy's: reading must not advance it
             generator=torch.Generator(),
         )
-        for drawn in loader:
-            self._batch += 1
-            yield [sample for number, sample in drawn if self._usable(number, sample)]
+        # `iter` forks workers, in this thread: in another, nothing would tell torch when one of them dies
+        with closing(prefetch(partial(self._read, iter(loader)))) as read_ahead:
+            for batch in read_ahead:
+                self._batch += 1
+                yield list(self._usable(batch))
 
     def state_dict(self) -> dict[str, int]:
         """Return how far the epoch has been read, in batches that were handed out."""
@@ -128,14 +146,29 @@ class VideoLoader:
         """Go on where ``state_dict`` was taken, if the next iteration is of the same epoch."""
         self._resume = dict(state_dict)
 
-    def _usable(self, number: int, sample: VideoSample | BadSampleError) -> bool:
-        if isinstance(sample, BadSampleError):
-            self.datasets[number].leave_out(sample)
-            return False
-        return True
+    def _read(self, batches: Iterator[list[Drawn]]) -> list[Drawn] | None:
+        """Return the next batch, prepared, or None after the last; this is what the thread does."""
+        batch = next(batches, None)
+        return None if batch is None else [(number, self._prepared(sample)) for number, sample in batch]
+
+    def _prepared(self, sample: VideoSample | BadSampleError) -> VideoSample | BadSampleError:
+        if self.prepare is None or isinstance(sample, BadSampleError):
+            return sample
+        try:
+            self.prepare(sample)
+        except BadSampleError as error:  # of a frame, which is read here and not when the sample is drawn
+            return error
+        return sample
+
+    def _usable(self, batch: list[Drawn]) -> Iterator[VideoSample]:
+        for number, sample in batch:
+            if isinstance(sample, BadSampleError):
+                self.datasets[number].leave_out(sample)
+            else:
+                yield sample
 
 
-class _Pool(Dataset[tuple[int, VideoSample | BadSampleError]]):
+class _Pool(Dataset[Drawn]):
     """Several datasets as one, from a draw to the number of its dataset and the sample, or what is wrong with it.
 
     An error crosses from a worker as a value: the policy for bad samples and their count live in the main process.
@@ -144,7 +177,7 @@ class _Pool(Dataset[tuple[int, VideoSample | BadSampleError]]):
     def __init__(self, datasets: Sequence[VideoDataset]) -> None:
         self.datasets = datasets
 
-    def __getitem__(self, draw: Draw) -> tuple[int, VideoSample | BadSampleError]:
+    def __getitem__(self, draw: Draw) -> Drawn:
         number, index = 0, draw.index
         while index >= len(self.datasets[number]):
             index -= len(self.datasets[number])

@@ -74,6 +74,19 @@ class SegmentationModule(LightningModule):
         """Load the reasoner; Lightning calls this on every rank."""
         self.parallelism.configure(self.reasoner)
 
+    def setup(self, stage: str) -> None:
+        """Have the next batch prepared while one is used."""
+        trainer: Any = self.trainer
+        if isinstance(trainer.datamodule, VideoDataModule):
+            trainer.datamodule.prepare = self.prepare
+
+    def prepare(self, sample: VideoSample) -> None:
+        """Do what needs no weights of what will be done first: read the frames that will be shown, and process them.
+
+        It is called by another thread.
+        """
+        self.reasoner.prepare(sample, self.dialogue.ask(sample, self.frame_sampler(sample)))
+
     def transfer_batch_to_device(self, batch: list[VideoSample], device: torch.device, dataloader_idx: int) -> Any:
         """Leave samples where they are: frames are read lazily, and each part moves what it needs."""
         return batch

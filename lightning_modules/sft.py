@@ -6,6 +6,7 @@ from torch import Tensor
 
 from datamodules.conversations import Conversation
 from datamodules.structures import VideoSample
+from dialogues.chat import Chat
 from dialogues.episode import Answer, Episode, Turn
 from lightning_modules.training import TrainingModule
 
@@ -16,6 +17,13 @@ class SFTModule(TrainingModule):
     The answer is written by the same dialogue that reads and grades it in GRPO, behind the same prompt, so the stages
     cannot disagree. Samples come from a ``ConversationDataset``.
     """
+
+    def prepare(self, sample: VideoSample) -> None:
+        """Process all frames of a sample to learn from: conversations may be about any of them."""
+        if "conversations" in sample.meta:
+            self.reasoner.prepare(sample, self._ask(sample))
+        else:
+            super().prepare(sample)
 
     def training_step(self, batch: list[VideoSample], batch_idx: int) -> None:
         """Take one step on a batch."""
@@ -37,7 +45,10 @@ class SFTModule(TrainingModule):
         return [self._episode(replace(sample, expression=each.expression), each) for each in conversations]
 
     def _episode(self, sample: VideoSample, conversation: Conversation) -> Episode:
-        chat = self.dialogue.ask(sample, range(sample.num_frames))
+        chat = self._ask(sample)
         answer = Answer(conversation.thinking, conversation.keyframe, conversation.boxes)
         completion = self.reasoner.encode(self.dialogue.write(answer, chat))
         return Episode(sample, chat, [Turn(completion, answer)])
+
+    def _ask(self, sample: VideoSample) -> Chat:
+        return self.dialogue.ask(sample, range(sample.num_frames))

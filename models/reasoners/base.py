@@ -59,6 +59,16 @@ class Reasoner(nn.Module, ABC):
     def configure(self) -> None:
         """Build or load the networks. Called once, by ``configure_model``; constructors stay cheap."""
 
+    def prepare(self, sample: VideoSample, chat: Chat) -> None:
+        """Process the frames of a chat as far as that needs no weights, and keep the result with the sample.
+
+        Another thread calls it for a later batch while this one generates and learns.
+
+        Args:
+            sample: where the frames are read from.
+            chat: what the reasoner will be asked.
+        """
+
     @abstractmethod
     def generate(
         self, samples: Sequence[VideoSample], chats: Sequence[Chat], group_size: int, sampling: Sampling

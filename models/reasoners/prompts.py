@@ -34,7 +34,9 @@ class EncodedImages:
 
 
 class PromptEncoder:
-    """Turns frames into patches, and renders chats with the processor's own template.
+    """Turns frames into patches, once as long as a sample lives, and renders chats with the processor's own template.
+
+    Two threads may encode at once.
 
     Args:
         processor: of a Qwen2.5-VL or Qwen3-VL model.

@@ -122,6 +122,10 @@ class QwenNetwork(Reasoner):
         self.pad_token = int(tokenizer.pad_token_id)
         self.end_token = int(tokenizer.eos_token_id)
 
+    def prepare(self, sample: VideoSample, chat: Chat) -> None:
+        """Resize the frames of a chat and cut them into patches."""
+        self.encoder.images(sample, chat)
+
     def keep_reference(self) -> None:
         """Load once more what training starts from: the adapters, or the whole model if there are none."""
         if self.lora is not None:
