@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,22 +17,11 @@ from models.reasoners.adapters import LoRA
 from models.reasoners.attention import SHARED_PREFIX, Layout
 from models.reasoners.base import Reasoner
 from models.reasoners.packing import EncodedPrompt
-from models.reasoners.pictures import Picture, PictureMemory
-from models.reasoners.prompts import EncodedImages, PromptEncoder
+from models.reasoners.pictures import Picture
+from models.reasoners.prompts import PromptEncoder
+from models.reasoners.vision import Vision
 
 Head = TypeVar("Head")
-
-
-class Features(NamedTuple):
-    """What the language model reads of one picture.
-
-    Args:
-        tokens: ``(n, width)``, in place of its placeholders.
-        deepstack: as many for each of the first layers, added behind them; none in Qwen2.5-VL.
-    """
-
-    tokens: Tensor
-    deepstack: tuple[Tensor, ...] = ()
 
 
 class QwenNetwork(Reasoner):
@@ -50,6 +39,8 @@ class QwenNetwork(Reasoner):
             answer, with the same numbers.
         compile_decoding: compile the pass that is made for every token of a rollout; on CUDA it is kept as a graph.
             The first rollouts are slow.
+        vision_cache: folder where GRPO keeps what a frozen vision tower said of each frame, for later epochs and other
+            runs; None keeps it as long as the sample lives.
     """
 
     def __init__(
@@ -62,6 +53,7 @@ class QwenNetwork(Reasoner):
         gradient_checkpointing: bool = False,
         prefix_sharing: bool = True,
         compile_decoding: bool = False,
+        vision_cache: Path | None = None,
     ) -> None:
         super().__init__()
         self.pretrained = pretrained
@@ -72,13 +64,11 @@ class QwenNetwork(Reasoner):
         self.gradient_checkpointing = gradient_checkpointing
         self.prefix_sharing = prefix_sharing
         self.compile_decoding = compile_decoding
+        self.vision_cache = vision_cache
         self.model: Any = None
         self._frozen: list[Any] = []  # in a list, so that the reference copy is no part of the module tree
         self._active: Any = None
         self._refers = False
-        self._keeps_features = False
-        # What the policy's tower said, and what the reference's did where that is another one.
-        self._features: dict[bool, PictureMemory[Features]] = {False: PictureMemory(), True: PictureMemory()}
         adapters.leave_reference_out(self)
 
     def configure(self) -> None:
@@ -86,7 +76,8 @@ class QwenNetwork(Reasoner):
 
         Raises:
             FileNotFoundError: if ``pretrained`` is a folder that does not exist.
-            ValueError: if there would be adapters on the language-model head.
+            ValueError: if there would be adapters on the language-model head, or ``vision_cache`` is set and the tower
+                is trained.
         """
         if self.model is not None:
             return
@@ -108,8 +99,7 @@ class QwenNetwork(Reasoner):
                 )
         if self.freeze_vision:
             self._policy.model.visual.requires_grad_(False)
-        #: whether no weight and no adapter of the vision tower is trained
-        self.vision_is_frozen = not any(weight.requires_grad for weight in self._policy.model.visual.parameters())
+        self.vision = Vision(self.encoder, self._vision_is_frozen(), self.vision_cache)
         if self.gradient_checkpointing:
             self._policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             self._policy.enable_input_require_grads()  # otherwise nothing below frozen embeddings is recomputed
@@ -149,21 +139,6 @@ class QwenNetwork(Reasoner):
         finally:
             self._active, self._refers = None, False
 
-    @contextmanager
-    def seeing_once(self) -> Iterator[None]:
-        """Inside this context weights stay as they are, and the vision tower sees each picture once.
-
-        What a frozen tower said is kept as long as the sample lives, also for what is computed behind the context.
-        """
-        self._keeps_features = True
-        try:
-            yield
-        finally:
-            self._keeps_features = False
-            if not self.vision_is_frozen:
-                for memory in self._features.values():
-                    memory.clear()
-
     @property
     def device(self) -> torch.device:
         """Where the policy is."""
@@ -196,7 +171,11 @@ class QwenNetwork(Reasoner):
         network = self._policy.model
         inputs: dict[str, Any] = {"inputs_embeds": network.get_input_embeddings()(token_ids)}
         if pictures:
-            features = self._see(pictures)
+            features = (
+                self.vision.see(pictures, network, self._refers)
+                if self.prefix_sharing
+                else self.vision.ask(pictures, network)
+            )
             where = token_ids == self.encoder.image_token
             tokens = torch.cat([seen.tokens for seen in features])
             inputs["inputs_embeds"] = inputs["inputs_embeds"].masked_scatter(where[..., None], tokens)
@@ -253,6 +232,15 @@ class QwenNetwork(Reasoner):
             attn_implementation={"text_config": SHARED_PREFIX, "vision_config": self.attn_implementation},
         )
 
+    def _vision_is_frozen(self) -> bool:
+        frozen = not any(weight.requires_grad for weight in self._policy.model.visual.parameters())
+        if self.vision_cache is not None and not frozen:
+            raise ValueError(
+                f"Expected a frozen vision tower because `vision_cache={str(self.vision_cache)!r}` is set, but it is "
+                "trained, so what it says changes; set `freeze_vision: true`, or leave `vision_cache` out"
+            )
+        return frozen
+
     def _prompt(self, sample: VideoSample, chat: Chat) -> EncodedPrompt:
         """Encode what an assistant is to answer."""
         images = self.encoder.images(sample, chat)
@@ -269,25 +257,3 @@ class QwenNetwork(Reasoner):
             [Picture(sample.frames, frame) for frame in chat.frames],
             where.nonzero()[:, 0][counts.cumsum(dim=0) - counts].tolist(),
         )
-
-    def _see(self, pictures: Sequence[Picture]) -> list[Features]:
-        """Return what the vision tower says of pictures, with its gradient if it is trained."""
-        if not self.prefix_sharing:
-            return self._look(pictures)
-        memory = self._features[self._refers and not self.vision_is_frozen]
-        lasts = self.vision_is_frozen or (self._keeps_features and not torch.is_grad_enabled())
-        unseen = [picture for picture in dict.fromkeys(pictures) if not (lasts and picture in memory)]
-        fresh = dict(zip(unseen, self._look(unseen), strict=True)) if unseen else {}
-        if lasts and self._keeps_features:
-            for picture, features in fresh.items():
-                memory[picture] = features
-        return [fresh[picture] if picture in fresh else memory[picture] for picture in pictures]
-
-    def _look(self, pictures: Sequence[Picture]) -> list[Features]:
-        """Run the vision tower."""
-        images = EncodedImages.concatenate([self.encoder.picture(picture) for picture in pictures])
-        said = self._policy.model.get_image_features(
-            images.pixel_values.to(self.device), images.grid.to(self.device), return_dict=True
-        )
-        levels = [said.pooler_output, *getattr(said, "deepstack_features", ())]
-        return [Features(tokens, tuple(deepstack)) for tokens, *deepstack in zip(*levels, strict=True)]

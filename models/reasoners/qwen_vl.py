@@ -31,12 +31,12 @@ class QwenVL(QwenNetwork):
 
     @contextmanager
     def seeing_once(self) -> Iterator[None]:
-        """Do what the network does, and see the blank episode too.
+        """Inside this context weights stay as they are, and the vision tower sees each picture once (``vision.py``).
 
-        A rank without episodes computes with that one, and must not be the only one to call the tower then: where
-        weights are sharded, calls are collective.
+        The blank episode is seen first. A rank without episodes computes with it, and must not be the only one to call
+        the tower then: where weights are sharded, calls are collective.
         """
-        with super().seeing_once():
+        with self.vision.once():
             with torch.no_grad():
                 self._read(self._prompt(self._blank.sample, self._blank.chat))
             yield

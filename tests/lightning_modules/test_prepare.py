@@ -60,13 +60,13 @@ def decoded(monkeypatch, tmp_path):
 @pytest.fixture
 def cut(monkeypatch):
     """How often each frame of each sample has been resized and cut into patches, in each size."""
-    counts, encode = Counter(), PromptEncoder._encode
+    counts, pixels = Counter(), PromptEncoder._pixels
 
-    def noted(encoder, sample, frames):
-        counts.update((sample.key, *sample.frame_ids, frame) for frame in frames)
-        return encode(encoder, sample, frames)
+    def noted(encoder, picture):
+        counts[picture] += 1
+        return pixels(encoder, picture)
 
-    monkeypatch.setattr(PromptEncoder, "_encode", noted)
+    monkeypatch.setattr(PromptEncoder, "_pixels", noted)
     return counts
 
 
@@ -106,7 +106,7 @@ def test_a_grpo_step_reads_and_cuts_each_frame_once(folder, shapes, tmp_path, de
     assert run.global_step == 2 * len(data.train[0]) > 10
     assert decoded() == seen.files
     assert set(cut.values()) == {1}
-    assert len(cut) == 2 * len(data.train[0])
+    assert len(cut) == 2 * len(data.train[0]) + 1  # that of the episode of ranks without episodes
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -124,7 +124,7 @@ def test_the_next_batch_is_prepared_while_a_step_runs(folder, shapes, tmp_path, 
     def step_that_waits(batch, batch_idx):
         assert prepared[batch_idx + 1].wait(LONG)
         (sample,) = batch
-        assert len(module.reasoner.encoder._encoded[sample.frames]) == 2
+        assert len(module.reasoner.encoder._encoded._by_frames[sample.frames]) == 2
         return step(batch, batch_idx)
 
     module.prepare, module.training_step = prepare_and_tell, step_that_waits
@@ -193,7 +193,7 @@ def test_patches_go_with_their_sample(folder, shapes):
     module.configure_model()
     sample = ReVOS(shapes, "valid")[0]
     module.prepare(sample)
-    encoded = module.reasoner.encoder._encoded
+    encoded = module.reasoner.encoder._encoded._by_frames
     assert isinstance(sample.frames, LazyStack)
     assert len(encoded) == 1
     del sample

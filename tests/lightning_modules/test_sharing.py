@@ -63,9 +63,9 @@ def test_twenty_steps_draw_the_same_curve(folder, tmp_path, lora):
         curves.append(curve.points)
         policies.append({name: weight.detach() for name, weight in module.named_parameters() if weight.requires_grad})
     assert len(curves[0]) == 20
-    assert len({point["reward"] for point in curves[0]}) > 10
+    assert len({point["reward"] for point in curves[0]}) > 5
     for shared, separate in zip(*curves, strict=True):
-        assert shared == pytest.approx(separate, abs=1e-4, nan_ok=True)
+        assert shared == pytest.approx(separate, abs=1e-5, nan_ok=True)
     for name, weight in policies[0].items():
         assert torch.allclose(weight, policies[1][name], atol=1e-4), name
 
@@ -129,7 +129,7 @@ def test_without_sharing_each_answer_has_pictures_of_its_own(folder, tmp_path):
     videos = samples(1)
     answers = 4 * videos[0].num_frames
     counts = step(folder, tmp_path, videos, prefix_sharing=False, freeze_vision=True)
-    assert counts == {"policy": (1 + 1 + 1 + 2) * answers + BLANK}  # rollout, old, reference, updates
+    assert counts == {"policy": (1 + 1 + 2) * answers + BLANK, "reference": answers}  # rollout, old and two updates
 
 
 def test_a_tower_that_changed_is_asked_again(folder):
@@ -149,3 +149,16 @@ def test_a_tower_that_changed_is_asked_again(folder):
             assert counts["policy"] == 2 + BLANK
             reasoner._read(prompt)
         assert counts["policy"] == 2 + BLANK + (0 if frozen else 2)
+
+
+def test_features_on_disk_spare_the_tower_in_another_run(folder, tmp_path):
+    videos, settings = samples(2), {"freeze_vision": True, "vision_cache": tmp_path / "features"}
+    frames = videos[0].num_frames  # both videos have the same pixels
+    assert step(folder, tmp_path, videos, **settings) == {"policy": frames + BLANK}
+    assert step(folder, tmp_path, samples(2), **settings) == {}
+    assert len(list((tmp_path / "features").rglob("*.safetensors"))) == frames + BLANK
+
+
+def test_features_of_a_trained_tower_are_not_kept_on_disk(folder, tmp_path):
+    with pytest.raises(ValueError, match="set `freeze_vision: true`, or leave `vision_cache` out"):
+        QwenVL(str(folder), dtype="float32", vision_cache=tmp_path).configure()

@@ -11,6 +11,7 @@ from transformers import AutoProcessor
 
 from datamodules.structures import LazyStack, VideoSample
 from dialogues.chat import Budget, Chat, Exact, Frame, Message
+from models.reasoners.pictures import Picture
 from models.reasoners.prompts import EncodedImages, PromptEncoder
 from models.reasoners.scratch import ScratchConfig, save
 
@@ -51,7 +52,7 @@ def equal(one: EncodedImages, other: EncodedImages) -> bool:
 
 
 def in_one_call(encoder: PromptEncoder, sample: VideoSample, shown: list[Frame]) -> EncodedImages:
-    images = [encoder._image(sample, frame) for frame in shown]
+    images = [encoder._pixels(Picture(sample.frames, frame)) for frame in shown]
     patches = encoder.processor.image_processor(images=images, do_resize=False, return_tensors="pt")
     return EncodedImages(patches["pixel_values"], patches["image_grid_thw"])
 
@@ -64,20 +65,19 @@ def test_frames_one_by_one_have_the_numbers_of_one_call(processor, encoder):
         one_by_one.images(alone, chat(frame))
     assert equal(one_by_one.images(alone, chat(*shown)), expected)
     assert equal(encoder.images(video(), chat(*shown)), expected)
-    assert equal(EncodedImages.concatenate(expected.split()), expected)
     # the comparison can fail
     assert not equal(encoder.images(video(1), chat(*shown)), expected)
     assert not torch.equal(expected.grid[0], expected.grid[1])
 
 
 def test_a_frame_in_a_size_is_cut_once_as_long_as_its_sample_lives(encoder, monkeypatch):
-    seen, encode = [], encoder._encode
+    seen, pixels = [], encoder._pixels
 
-    def noted(sample, shown):
-        seen.extend(shown)
-        return encode(sample, shown)
+    def noted(picture):
+        seen.append(picture.frame)
+        return pixels(picture)
 
-    monkeypatch.setattr(encoder, "_encode", noted)
+    monkeypatch.setattr(encoder, "_pixels", noted)
     square, wide, budget = sizes(encoder)
     sample = video()
     first = encoder.images(sample, chat(Frame(0, square), Frame(1, square), Frame(0, square)))
@@ -87,14 +87,15 @@ def test_a_frame_in_a_size_is_cut_once_as_long_as_its_sample_lives(encoder, monk
     again = encoder.images(replace(sample, expression="that"), chat(Frame(1, square), Frame(1, wide)))
     assert seen == [Frame(0, square), Frame(1, square), Frame(1, wide)]
     assert equal(again, in_one_call(encoder, sample, [Frame(1, square), Frame(1, wide)]))
+    seen.clear()
     # the same pixels in another sample are other frames
     encoder.images(video(), chat(Frame(1, budget)))
-    assert len(seen) == 4
+    assert seen == [Frame(1, budget)]
     gc.collect()
-    assert list(encoder._encoded) == [sample.frames]
+    assert list(encoder._encoded._by_frames) == [sample.frames]
     del sample
     gc.collect()
-    assert len(encoder._encoded) == 0
+    assert len(encoder._encoded._by_frames) == 0
 
 
 def test_one_thread_prepares_while_another_encodes(encoder):

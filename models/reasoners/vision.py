@@ -1,0 +1,100 @@
+"""What a vision tower says of pictures: asked no more often than its answer can change."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.reasoners.feature_files import FeatureFiles, fingerprint
+from models.reasoners.pictures import Picture, PictureMemory
+from models.reasoners.prompts import EncodedImages, PromptEncoder
+
+
+class Features(NamedTuple):
+    """What the language model reads of one picture.
+
+    Args:
+        tokens: ``(n, width)``, in place of its placeholders.
+        deepstack: as many for each of the first layers, added behind them; none in Qwen2.5-VL.
+    """
+
+    tokens: Tensor
+    deepstack: tuple[Tensor, ...] = ()
+
+
+class Vision:
+    """Asks a vision tower, and remembers.
+
+    Inside ``once`` a tower is asked about each picture once. What a frozen one said is remembered as long as the
+    sample lives, so that passes with gradient, which come later, need not ask; what a trained one said is forgotten at
+    the end, and passes with gradient ask it anew. Outside nothing new is remembered: whether a pass asks the tower must
+    not depend on what this rank saw before, because where weights are sharded all ranks ask together.
+
+    Args:
+        encoder: of the pictures.
+        is_frozen: whether neither weights nor adapters of the tower are trained.
+        cache: folder where a frozen tower's features are kept for later epochs and other runs; None keeps none.
+    """
+
+    def __init__(self, encoder: PromptEncoder, is_frozen: bool, cache: Path | None = None) -> None:
+        self.encoder = encoder
+        self.is_frozen = is_frozen
+        self.cache = cache
+        self._files: FeatureFiles | None = None
+        self._keeps = False
+        # by whether it is the reference that is asked, where its tower is another one
+        self._memories: dict[bool, PictureMemory[Features]] = {False: PictureMemory(), True: PictureMemory()}
+
+    @contextmanager
+    def once(self) -> Iterator[None]:
+        """Inside this context no weight changes."""
+        self._keeps = True
+        try:
+            yield
+        finally:
+            self._keeps = False
+            if not self.is_frozen:
+                for memory in self._memories.values():
+                    memory.clear()
+
+    def see(self, pictures: Sequence[Picture], network: Any, is_reference: bool = False) -> list[Features]:
+        """Return what is known of pictures, and ask about the others, with gradient if the tower is trained.
+
+        Args:
+            pictures: any, some perhaps more than once.
+            network: transformers' model that has the tower.
+            is_reference: whether that is the policy that training started from.
+        """
+        lasts = self.is_frozen or (self._keeps and not torch.is_grad_enabled())
+        memory = self._memories[is_reference and not self.is_frozen] if lasts else PictureMemory[Features]()
+        unseen = [picture for picture in dict.fromkeys(pictures) if picture not in memory]
+        fresh = dict(zip(unseen, self._recall(unseen, network), strict=True)) if unseen else {}
+        if self._keeps and lasts:
+            for picture, features in fresh.items():
+                memory[picture] = features
+        return [fresh[picture] if picture in fresh else memory[picture] for picture in pictures]
+
+    def ask(self, pictures: Sequence[Picture], network: Any) -> list[Features]:
+        """Run the tower on all of them, whatever is known."""
+        images = EncodedImages.concatenate([self.encoder.picture(picture) for picture in pictures])
+        device = network.device
+        said = network.get_image_features(images.pixel_values.to(device), images.grid.to(device), return_dict=True)
+        levels = [said.pooler_output, *getattr(said, "deepstack_features", ())]
+        return [Features(tokens, tuple(deepstack)) for tokens, *deepstack in zip(*levels, strict=True)]
+
+    def _recall(self, pictures: Sequence[Picture], network: Any) -> list[Features]:
+        """Read features from disk, and ask about what is not there."""
+        if self.cache is None or not self._keeps:
+            return self.ask(pictures, network)
+        self._files = self._files or FeatureFiles(self.cache, fingerprint(network.visual))
+        keys = [FeatureFiles.key(self.encoder.picture(picture)) for picture in pictures]
+        kept = {picture: self._files.read(key) for picture, key in zip(pictures, keys, strict=True)}
+        unseen = [picture for picture in pictures if kept[picture] is None]
+        for picture, (tokens, deepstack) in zip(unseen, self.ask(unseen, network) if unseen else [], strict=True):
+            kept[picture] = (tokens, *deepstack)
+            self._files.write(keys[pictures.index(picture)], (tokens, *deepstack))
+        found = [[level.to(network.device) for level in kept[picture] or ()] for picture in pictures]
+        return [Features(tokens, tuple(deepstack)) for tokens, *deepstack in found]
