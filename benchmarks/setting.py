@@ -1,0 +1,237 @@
+"""What the benchmarks of a training step share: one video, one question, a group of answers; clocks and memory."""
+
+import torchvision_shim  # noqa: F401, I001
+
+import ctypes
+import gc
+import platform
+import re
+import statistics
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from benchmarks.random_models import WORDS, save_mid_size, save_qwen2_5_vl_3b
+from datamodules.structures import LazyStack, VideoSample
+from dialogues.chat import Chat, Exact, Frame, Message, Text
+from dialogues.episode import Answer, Completion, Episode, Turn
+from models.reasoners import QwenVL
+
+Contestant = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One group: a video, a question, and as many answers as the group is large.
+
+    Args:
+        device: where everything is computed.
+        frames: of the video, all of them shown.
+        side: of a frame in pixels.
+        filler: bytes of text after the question, for prompts that are to be longer.
+        group_size: answers.
+        length: tokens of an answer: the mean, where lengths differ.
+        hidden_size: width of the mid-size model.
+        num_layers: its depth.
+    """
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    frames: int = 12
+    side: int = 364
+    filler: int = 0
+    group_size: int = 8
+    length: int = 200
+    hidden_size: int = 256
+    num_layers: int = 8
+
+    @classmethod
+    def add_options(cls, parser: ArgumentParser) -> None:
+        """Add options for a setting on a CPU."""
+        parser.add_argument("--threads", type=int, default=1)
+        for field in fields(cls):
+            if field.name != "device":
+                parser.add_argument(f"--{field.name}", type=int, default=field.default, help="on a CPU")
+
+    @classmethod
+    def of(cls, arguments: Namespace) -> "Setting":
+        """Return the setting that the options ask for."""
+        return cls(**{field.name: getattr(arguments, field.name) for field in fields(cls)})
+
+    @property
+    def full_size(self) -> bool:
+        """Whether the model is of the size of Qwen2.5-VL-3B, in bfloat16, with gradient checkpointing."""
+        return self.device == "cuda"
+
+    def varied(self, **changes: int) -> "Setting":
+        """Return the setting with changes."""
+        return replace(self, **changes)
+
+    def save_model(self, folder: Path) -> None:
+        """Write the model as a Hugging Face folder."""
+        if self.full_size:
+            save_qwen2_5_vl_3b(folder, self.device, self.side)
+        else:
+            save_mid_size(folder, self.hidden_size, self.num_layers, self.side)
+
+    def reasoner(self, folder: Path, prefix_sharing: bool = True) -> QwenVL:
+        """Return the policy, all of whose weights are trained."""
+        reasoner = QwenVL(
+            str(folder),
+            prefix_sharing=prefix_sharing,
+            dtype="bfloat16" if self.full_size else "float32",
+            gradient_checkpointing=self.full_size,
+        )
+        reasoner.configure()
+        return reasoner.to(self.device)
+
+    def sample(self) -> VideoSample:
+        """Return the video as if it had just been read: nobody has encoded anything of it; frames are noise."""
+        shape = (self.frames, 3, self.side, self.side)
+        frames = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        masks = torch.zeros(1, self.frames, self.side, self.side, dtype=torch.bool)
+        masks[..., self.side // 4 : self.side // 2, self.side // 4 : self.side // 2] = True
+        expression = WORDS[1]
+        return VideoSample(
+            "noise", "0", expression, list(range(self.frames)), LazyStack.of(frames), LazyStack.of(masks, dim=1)
+        )
+
+    def chat(self, sample: VideoSample) -> Chat:
+        """Return the question."""
+        shown = tuple(range(self.frames))
+        text = Text(sample.expression + "." * self.filler, "question")
+        content = (*(Frame(time, Exact(self.side, self.side)) for time in shown), text)
+        return Chat((Message("user", content),), sample.size, tuple(sample.frame_ids), shown)
+
+    def episodes(self) -> list[Episode]:
+        """Return the group: answers of random bytes, the longest twice as long as the shortest."""
+        sample = self.sample()
+        chat = self.chat(sample)
+        generator = torch.Generator().manual_seed(1)
+        episodes = []
+        for length in lengths(self.group_size, self.length):
+            ids = torch.randint(0, 256, (length,), generator=generator).tolist()
+            episodes.append(Episode(sample, chat, [Turn(Completion(ids, "", finished=False), Answer())]))
+        return episodes
+
+    def rewards(self) -> Tensor:
+        """Return the rewards of the group, ``float64 (G,)``."""
+        return torch.rand(self.group_size, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+
+
+def lengths(group_size: int, mean: int) -> list[int]:
+    """Return how long the answers of a group are: evenly spread from two to four thirds of the mean.
+
+    >>> lengths(4, 30)
+    [20, 27, 33, 40]
+    """
+    if group_size == 1:
+        return [mean]
+    shortest, longest = 2 * mean / 3, 4 * mean / 3
+    return [round(shortest + (longest - shortest) * place / (group_size - 1)) for place in range(group_size)]
+
+
+@contextmanager
+def model_folder(setting: Setting) -> Iterator[Path]:
+    """Give a folder with the model of a setting."""
+    with TemporaryDirectory() as folder:
+        setting.save_model(Path(folder))
+        yield Path(folder)
+
+
+def described(setting: Setting, **more: Any) -> dict[str, Any]:
+    """Return what a result was measured on."""
+    versions = {name: version(name) for name in ("torch", "transformers", "trl")}
+    return (
+        asdict(setting) | {"processor": processor(setting.device), "threads": torch.get_num_threads()} | versions | more
+    )
+
+
+def processor(device: str) -> str:
+    """Return the name of what computes."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return found[1] if found else platform.machine()
+
+
+# --- clocks and memory -------------------------------------------------------------------------------------------
+
+
+def interleaved(contestants: Mapping[str, Contestant], rounds: int, device: str) -> dict[str, float]:
+    """Return the median of the seconds that each takes.
+
+    Args:
+        contestants: by name; each is called once to warm up, and then all take turns within each round.
+        rounds: how often each is measured.
+        device: waited for before a clock is read.
+    """
+    for call in contestants.values():
+        call()
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, call in contestants.items():
+            seconds[name].append(timed(call, device))
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def timed(call: Contestant, device: str) -> float:
+    """Return how many seconds a call takes on the clock."""
+    gc.collect()
+    wait(device)
+    started = time.perf_counter()
+    call()
+    wait(device)
+    return time.perf_counter() - started
+
+
+def wait(device: str) -> None:
+    """Wait until the device has done everything it was told to."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak_memory(build: Callable[[], Contestant], device: str) -> float:
+    """Return how much memory one call takes at most, in 10^6 bytes.
+
+    On a GPU it is what is allocated, weights included, in this process. On a CPU it is by how much the resident set of
+    a fresh process grows beyond what is there before the call: weights and inputs; Linux only.
+
+    Args:
+        build: makes what is called, on a CPU in the fresh process: it must be importable.
+        device: which of the two.
+    """
+    if device == "cuda":
+        call = build()
+        torch.cuda.reset_peak_memory_stats()
+        call()
+        return torch.cuda.max_memory_allocated() / 1e6
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_growth, build, torch.get_num_threads()).result()
+
+
+def _growth(build: Callable[[], Contestant], threads: int) -> float:
+    torch.set_num_threads(threads)
+    call = build()
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what is free but still mapped would be used unseen
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from here
+    before = _resident("VmRSS")
+    call()
+    return _resident("VmHWM") - before
+
+
+def _resident(name: str) -> float:
+    found = re.search(rf"^{name}:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found is not None, name
+    return 1.024e-3 * int(found[1])
