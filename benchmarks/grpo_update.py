@@ -3,11 +3,11 @@
     python benchmarks/grpo_update.py trl plain --json grpo_update.json
     python benchmarks/grpo_update.py plain --device cuda --json grpo_update_gpu.json
 
-All contestants have the same weights, prompt, completions and advantages, and DAPO's loss without a KL term; losses and
-gradients are equal, or there is no result. ``plain`` repeats the prompt for each answer; ``trl`` is ``GRPOTrainer``, its
-batch ready with all images as patches, while ours may still have to cut them. Contestants take turns within each round,
-seconds are medians. Then the video, the group and the answers are varied, to see that the cost grows as the cost model
-says (``benchmarks/flops.py``).
+All contestants have the same weights, prompt, completions and advantages, and DAPO's loss without a KL term; losses
+and gradients are equal, or there is no result. ``plain`` repeats the prompt for each answer; ``trl`` is
+``GRPOTrainer``, its batch ready with all images as patches, while ours may still have to cut them. Contestants take
+turns within each round, seconds are medians. Then the video, the group and the answers are varied, to see that the
+cost grows as the cost model says (``benchmarks/flops.py``).
 """
 
 import argparse
@@ -29,8 +29,6 @@ SWEEPS: dict[str, dict[str, tuple[int, ...]]] = {
     "cpu": {"frames": (3, 6, 12), "group_size": (2, 4, 8, 16), "length": (50, 100, 200, 400)},
     "cuda": {"frames": (2, 4, 6), "group_size": (2, 4, 8, 16), "length": (128, 256, 512, 1024)},
 }
-#: On a GPU: a prompt of 7,100 tokens, of which 6,936 are six frames.
-FULL_SIZE = Setting(device="cuda", frames=6, side=952, filler=124, length=1024)
 #: Lengths of answers that are measured, beside those of the sweep.
 LENGTHS = {"cuda": (1024, 350)}
 #: Dense bfloat16 operations per second.
@@ -132,7 +130,7 @@ def main(words: list[str] | None = None) -> dict[str, Any]:
     """
     arguments = parse(words)
     torch.set_num_threads(arguments.threads)
-    setting = FULL_SIZE if arguments.device == "cuda" else Setting.of(arguments)
+    setting = Setting.of(arguments)
     ratio: dict[str, float] = {}
     rows: list[dict[str, Any]] = []
     with model_folder(setting) as folder:

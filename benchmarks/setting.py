@@ -56,16 +56,24 @@ class Setting:
     num_layers: int = 8
 
     @classmethod
-    def add_options(cls, parser: ArgumentParser) -> None:
-        """Add options for a setting on a CPU."""
+    def add_options(cls, parser: ArgumentParser, **defaults: int) -> None:
+        """Add options for a setting on a CPU.
+
+        Args:
+            parser: to add them to.
+            **defaults: that differ from the fields'.
+        """
         parser.add_argument("--threads", type=int, default=1)
         for field in fields(cls):
             if field.name != "device":
-                parser.add_argument(f"--{field.name}", type=int, default=field.default, help="on a CPU")
+                default = defaults.get(field.name, field.default)
+                parser.add_argument(f"--{field.name}", type=int, default=default, help=f"on a CPU; default: {default}")
 
     @classmethod
     def of(cls, arguments: Namespace) -> "Setting":
-        """Return the setting that the options ask for."""
+        """Return the setting that the options ask for; on a GPU a prompt of 7,100 tokens, 6,936 of them six frames."""
+        if arguments.device == "cuda":
+            return cls("cuda", frames=6, side=952, filler=124, length=1024)
         return cls(**{field.name: getattr(arguments, field.name) for field in fields(cls)})
 
     @property
