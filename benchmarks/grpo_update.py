@@ -67,7 +67,7 @@ def measure(setting: Setting, folder: Path, peers: list[str], rounds: int, peak:
 
 def row_of(name: str, ours: Ours, seconds: float) -> dict[str, Any]:
     """Return how long a contestant takes, and how much it computes."""
-    prompt, grid = ours.prompt
+    prompt, grid = prompt_of(ours)
     shared = name == "ours"
     answers = [max(ours.answers)] * len(ours.answers) if name == "trl" else ours.answers  # TRL pads
     return {
@@ -78,6 +78,12 @@ def row_of(name: str, ours: Ours, seconds: float) -> dict[str, Any]:
     }
 
 
+def prompt_of(ours: Ours) -> tuple[int, list[list[int]]]:
+    """Return the tokens of the prompt, and the patches of its images."""
+    inputs = ours.setting.stock_inputs(ours.reasoner.processor)
+    return inputs["input_ids"].shape[1], inputs["image_grid_thw"].tolist()
+
+
 def sweep(setting: Setting, folder: Path, rounds: int, name: str, values: tuple[int, ...]) -> list[dict[str, Any]]:
     """Vary one thing: ours and plain side by side, and how ours grows."""
     rows: list[dict[str, Any]] = []
@@ -86,7 +92,7 @@ def sweep(setting: Setting, folder: Path, rounds: int, name: str, values: tuple[
         calls = {"ours": Ours(changed, folder), "plain": Ours(changed, folder, prefix_sharing=False)}
         expect_equal("plain", *((call(), call.model) for call in calls.values()), setting.device)  # type: ignore[misc]
         seconds = interleaved(calls, rounds, setting.device)
-        prompt, grid = calls["ours"].prompt
+        prompt, grid = prompt_of(calls["ours"])
         answered = sum(calls["ours"].answers)
         rows.append(
             {

@@ -40,18 +40,9 @@ class Group:
         self.reasoner: QwenVL = setting.reasoner(folder).eval()
         # No answer ends, and the peers must not draw what ours never draws.
         self.reasoner.suppressed_tokens = torch.cat([self.reasoner.suppressed_tokens, self.reasoner.stop_tokens])
-        sample = setting.sample()
-        self.chat = setting.chat(sample)
-        encoder = self.reasoner.encoder
-        images = encoder.images(sample, self.chat)
-        prompt = encoder.tokens(self.chat, images.grid)[None]
-        self.inputs = {
-            "input_ids": prompt,
-            "attention_mask": torch.ones_like(prompt),
-            "mm_token_type_ids": (prompt == encoder.image_token).long(),
-            "pixel_values": images.pixel_values.to(self.reasoner.model.dtype),
-            "image_grid_thw": images.grid,
-        }
+        self.chat = setting.chat(setting.sample())
+        self.model, processor = setting.stock(folder)
+        self.inputs = setting.stock_inputs(processor)
 
     def ours(self, length: int | None = None) -> Tensor:
         """Return the answers of ``QwenVL.generate``, ``int64 (G, R)``."""
@@ -70,7 +61,7 @@ class Group:
         return self._generate(self.inputs, num_return_sequences=self.setting.group_size)
 
     def _generate(self, inputs: dict[str, Tensor], **options: Any) -> Tensor:
-        rows: Tensor = self.reasoner.model.generate(
+        rows: Tensor = self.model.generate(
             **{name: part.to(self.setting.device) for name, part in inputs.items()},
             max_new_tokens=self.setting.length,
             do_sample=True,

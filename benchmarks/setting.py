@@ -21,8 +21,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from benchmarks.random_models import WORDS, save_mid_size, save_qwen2_5_vl_3b
+from benchmarks.trl_peer import conversation
 from datamodules.structures import LazyStack, VideoSample
 from dialogues.chat import Chat, Exact, Frame, Message, Text
 from dialogues.episode import Answer, Completion, Episode, Turn
@@ -102,6 +105,20 @@ class Setting:
         )
         reasoner.configure()
         return reasoner.to(self.device)
+
+    def stock(self, folder: Path) -> tuple[Any, Any]:
+        """Return the same model and its processor as transformers has them."""
+        dtype = torch.bfloat16 if self.full_size else torch.float32
+        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
+        return model.to(self.device), AutoProcessor.from_pretrained(folder)
+
+    def stock_inputs(self, processor: Any) -> dict[str, Tensor]:
+        """Return the question as transformers encodes it."""
+        sample = self.sample()
+        chat = self.chat(sample)
+        images = [to_pil_image(sample.frames.at(frame.index)) for frame in chat.frames]
+        text = processor.apply_chat_template(conversation(chat), tokenize=False, add_generation_prompt=True)
+        return dict(processor(images=images, text=[text], return_tensors="pt"))
 
     def sample(self) -> VideoSample:
         """Return the video as if it had just been read: nobody has encoded anything of it; frames are noise."""

@@ -73,7 +73,7 @@ def rows(samples: Sequence[VideoSample], chats: Sequence[Chat]) -> Dataset:
     return Dataset.from_list(
         [
             {
-                "prompt": _messages(chat),
+                "prompt": conversation(chat),
                 "images": [to_pil_image(sample.frames.at(frame.index)) for frame in chat.frames],
             }
             for sample, chat in zip(samples, chats, strict=True)
@@ -100,7 +100,8 @@ def dictate(trainer: GRPOTrainer, written: list[list[int]]) -> None:
     trainer._generate_single_turn = lambda *_, **__: (written, None)
 
 
-def _messages(chat: Chat) -> list[dict[str, Any]]:
+def conversation(chat: Chat) -> list[dict[str, Any]]:
+    """Return the messages of a chat as processors take them, with placeholders for images."""
     return [
         {
             "role": message.role,

@@ -30,6 +30,7 @@ class Ours:
     def __init__(
         self, setting: Setting, folder: Path, prefix_sharing: bool = True, micro_batch_size: int | None = None
     ) -> None:
+        self.setting = setting
         self.reasoner: QwenVL = setting.reasoner(folder, prefix_sharing)
         self.model = self.reasoner.model
         self.episodes = setting.episodes()
@@ -52,13 +53,6 @@ class Ours:
             total += loss.detach()
         return total
 
-    @property
-    def prompt(self) -> tuple[int, list[list[int]]]:
-        """Tokens of the prompt, and the patches of its images."""
-        encoder, episode = self.reasoner.encoder, self.episodes[0]
-        grid = encoder.images(episode.sample, episode.chat).grid
-        return len(encoder.tokens(episode.chat, grid)), grid.tolist()
-
 
 class TRL:
     """The same by TRL: its trainer's loss, differentiated by its accelerator.
@@ -71,12 +65,12 @@ class TRL:
 
     def __init__(self, setting: Setting, folder: Path, accumulation: int = 1) -> None:
         self.setting = setting
-        reasoner = setting.reasoner(folder)
+        model, processor = setting.stock(folder)
         episodes = setting.episodes()
         written = [episode.last.completion.token_ids for episode in episodes]
         self.trainer = build_trainer(
-            reasoner.model,
-            reasoner.processor,
+            model,
+            processor,
             [episodes[0].sample],
             [episodes[0].chat],
             [self.reward],
