@@ -1,4 +1,4 @@
-"""Models with random weights, as Hugging Face folders, in the sizes that the benchmarks of training ask for."""
+"""Models with random weights in the sizes that the benchmarks of training ask for."""
 
 import torchvision_shim  # noqa: F401, I001
 
@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 import transformers
+import yaml
 
 from models.reasoners import scratch
+from models.segmenters import SAM2Segmenter
 
 #: Words of the prompt that are one token each, so that nearly all of a prompt is frames.
 WORDS = ["You are a helpful assistant.", "Segment the one that changes direction."]
@@ -55,6 +57,12 @@ def save_qwen2_5_vl_3b(folder: Path, device: str, image_size: int = 952) -> None
     model.generation_config = small.generation_config
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+
+
+def small_sam2() -> SAM2Segmenter:
+    """Return a SAM 2 of 1.3 million weights, that of ``configs/demo/sam2_tiny.yaml``."""
+    settings = yaml.safe_load((Path(__file__).parents[1] / "configs" / "demo" / "sam2_tiny.yaml").read_text())
+    return SAM2Segmenter(**settings["init_args"])
 
 
 def shape_of_3b(config: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 from datasets import Dataset
 from torchvision.transforms.v2.functional import to_pil_image
+from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
@@ -49,6 +50,7 @@ def build_trainer(
         "shuffle_dataset": False,
         "report_to": [],
         "save_strategy": "no",
+        "logging_strategy": "no",
         "disable_tqdm": True,
     }
     config = GRPOConfig(
@@ -58,7 +60,7 @@ def build_trainer(
         gradient_accumulation_steps=accumulation,
         **defaults | settings,
     )
-    return GRPOTrainer(
+    trainer = GRPOTrainer(
         model=model,
         processing_class=processor,
         reward_funcs=list(rewards),
@@ -66,6 +68,8 @@ def build_trainer(
         train_dataset=rows(samples, chats),
         peft_config=peft_config,
     )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def rows(samples: Sequence[VideoSample], chats: Sequence[Chat]) -> Dataset:
