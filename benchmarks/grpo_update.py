@@ -20,7 +20,8 @@ import torch
 
 from benchmarks.flops import update_flops
 from benchmarks.harness import command_line, finish, show
-from benchmarks.setting import Setting, described, interleaved, model_folder, peak_memory
+from benchmarks.measuring import interleaved, peak_memory
+from benchmarks.setting import Setting, described, model_folder
 from benchmarks.updates import Ours, contestants, expect_equal
 
 PEERS = ("trl", "plain")

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import command_line, finish, show
-from benchmarks.setting import Setting, described, interleaved, model_folder
+from benchmarks.measuring import interleaved
+from benchmarks.setting import Setting, described, model_folder
 from models.reasoners import QwenVL, Sampling
 
 PEERS = ("repeated_prompts", "num_return_sequences")

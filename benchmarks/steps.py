@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
+from benchmarks.measuring import wait
 from benchmarks.random_models import small_sam2
-from benchmarks.setting import Setting, wait
+from benchmarks.setting import Setting
 from benchmarks.trl_peer import build_trainer
 from datamodules.structures import VideoSample
 from dialogues.base import Dialogue
