@@ -31,7 +31,7 @@ def update_flops(model: Any, prompt: int, answers: Sequence[int], grid: Sequence
     forward += 4.0 * channels * config.num_hidden_layers * pairs
     forward += 2.0 * model.lm_head.weight.numel() * sum(answers)
     forward += times * vision_flops(model.model.visual, grid)
-    return 3 * forward
+    return float(3 * forward)
 
 
 def vision_flops(tower: Any, grid: Sequence[Sequence[int]]) -> float:

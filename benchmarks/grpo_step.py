@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from benchmarks.harness import command_line, finish, show
+from benchmarks.random_models import small_sam2
 from benchmarks.setting import Setting, described, model_folder
 from benchmarks.steps import PHASES, OurStep, TRLStep, expect_equal_masks
 
@@ -59,10 +60,10 @@ def main(words: list[str] | None = None) -> dict[str, Any]:
     """
     arguments = parse(words)
     torch.set_num_threads(arguments.threads)
-    setting = Setting.of(arguments)
+    setting = Setting.of(arguments, gpu_length=350)
     with model_folder(setting) as folder:
         contestants = {"ours": OurStep(setting, folder), PEER: TRLStep(setting, folder)}
-        share = expect_equal_masks(setting, contestants["ours"].module.segmenter.to(setting.device))
+        share = expect_equal_masks(setting, small_sam2().to(setting.device))
         rows = show(measure(contestants, setting.length, arguments.rounds))
     seconds = {row["what"]: row["step"] for row in rows}
     ratio = {PEER: seconds[PEER] / seconds["ours"]}

@@ -91,7 +91,9 @@ def sweep(setting: Setting, folder: Path, rounds: int, name: str, values: tuple[
     for value in values:
         changed = setting.varied(**{name: value})
         calls = {"ours": Ours(changed, folder), "plain": Ours(changed, folder, prefix_sharing=False)}
-        expect_equal("plain", *((call(), call.model) for call in calls.values()), setting.device)  # type: ignore[misc]
+        ours, plain = ((call(), call.model) for call in calls.values())
+        expect_equal("plain", ours, plain, setting.device)
+        del ours, plain
         seconds = interleaved(calls, rounds, setting.device)
         prompt, grid = prompt_of(calls["ours"])
         answered = sum(calls["ours"].answers)
@@ -137,7 +139,7 @@ def main(words: list[str] | None = None) -> dict[str, Any]:
     """
     arguments = parse(words)
     torch.set_num_threads(arguments.threads)
-    setting = Setting.of(arguments)
+    setting = Setting.of(arguments, gpu_length=LENGTHS["cuda"][0])
     ratio: dict[str, float] = {}
     rows: list[dict[str, Any]] = []
     with model_folder(setting) as folder:

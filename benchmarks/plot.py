@@ -23,7 +23,7 @@ GOALS = {
     ("grpo_step", "trl"): 3.0,
 }
 #: What is varied, and what it is called.
-SWEEPS = {"frames": "frames in the prompt", "group_size": "answers G", "length": "tokens of an answer R"}
+SWEEPS = {"frames": "frames in the prompt", "group_size": "answers G", "length": "tokens an answer R"}
 OURS, BOUND, GOAL = "#2a6f97", "#bc4749", "#333333"
 
 
@@ -37,7 +37,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(10, 3.6))  # with a layout that is solved for, the last bits would differ
     FigureCanvasSVG(figure)
     bars, *sweeps = figure.subplots(1, 4, width_ratios=[1.7, 1, 1, 1])
-    figure.subplots_adjust(left=0.18, right=0.99, bottom=0.15, top=0.97, wspace=0.3)
+    figure.subplots_adjust(left=0.2, right=0.98, bottom=0.15, top=0.97, wspace=0.3)
     draw_ratios(bars, results)
     rows = [row for result in results if result["name"] == "grpo_update" for row in result["rows"]]
     for axes, name in zip(sweeps, SWEEPS, strict=True):

@@ -119,7 +119,7 @@ def main(words: list[str] | None = None) -> dict[str, Any]:
     arguments = parse(words)
     torch.set_num_threads(arguments.threads)
     peers = arguments.peers or list(PEERS)
-    setting = Setting.of(arguments)
+    setting = Setting.of(arguments, gpu_length=256)
     with model_folder(setting) as folder:
         rows = show([{"what": "group", **measure(setting, folder, peers, arguments.rounds)}])
         ratio = {peer: rows[0][f"{peer}_over_ours"] for peer in peers}

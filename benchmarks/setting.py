@@ -65,10 +65,15 @@ class Setting:
                 parser.add_argument(f"--{field.name}", type=int, default=default, help=f"on a CPU; default: {default}")
 
     @classmethod
-    def of(cls, arguments: Namespace) -> "Setting":
-        """Return the setting that the options ask for; on a GPU a prompt of 7,100 tokens, 6,936 of them six frames."""
+    def of(cls, arguments: Namespace, gpu_length: int) -> "Setting":
+        """Return the setting that the options ask for; on a GPU a prompt of 7,100 tokens, 6,936 of them six frames.
+
+        Args:
+            arguments: of the command line.
+            gpu_length: tokens of an answer on a GPU.
+        """
         if arguments.device == "cuda":
-            return cls("cuda", frames=6, side=952, filler=124, length=1024)
+            return cls("cuda", frames=6, side=952, filler=121, length=gpu_length)
         return cls(**{field.name: getattr(arguments, field.name) for field in fields(cls)})
 
     @property
@@ -76,7 +81,7 @@ class Setting:
         """Whether the model is of the size of Qwen2.5-VL-3B, in bfloat16, with gradient checkpointing."""
         return self.device == "cuda"
 
-    def varied(self, **changes: int) -> "Setting":
+    def varied(self, **changes: Any) -> "Setting":
         """Return the setting with changes."""
         return replace(self, **changes)
 
@@ -101,7 +106,7 @@ class Setting:
     def stock(self, folder: Path) -> tuple[Any, Any]:
         """Return the same model and its processor as transformers has them."""
         dtype = torch.bfloat16 if self.full_size else torch.float32
-        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
+        model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
         return model.to(self.device), AutoProcessor.from_pretrained(folder)
 
     def stock_inputs(self, processor: Any) -> dict[str, Tensor]:
@@ -127,8 +132,8 @@ class Setting:
         """Return the question."""
         shown = tuple(range(self.frames))
         text = Text(sample.expression + "." * self.filler, "question")
-        content = (*(Frame(time, Exact(self.side, self.side)) for time in shown), text)
-        return Chat((Message("user", content),), sample.size, tuple(sample.frame_ids), shown)
+        content: list[Frame | Text] = [Frame(time, Exact(self.side, self.side)) for time in shown]
+        return Chat((Message("user", (*content, text)),), sample.size, tuple(sample.frame_ids), shown)
 
     def episodes(self) -> list[Episode]:
         """Return the group: answers of random bytes, the longest twice as long as the shortest."""

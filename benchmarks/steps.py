@@ -217,6 +217,7 @@ def session_masks(segmenter: SAM2Segmenter, frames: Tensor, answer: Answer) -> T
         ``bool (M, T, H, W)`` on the CPU.
     """
     model, processor = segmenter.model, segmenter.processor
+    assert answer.keyframe is not None
     session = processor.init_video_session(video=frames, inference_device=segmenter.device, dtype=segmenter.dtype)
     logits: dict[int, Tensor] = {}
     for reverse in (False, True):

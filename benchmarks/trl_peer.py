@@ -7,7 +7,8 @@ from typing import Any
 from datasets import Dataset
 from torchvision.transforms.v2.functional import to_pil_image
 from transformers import PrinterCallback
-from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 from datamodules.structures import VideoSample
@@ -26,7 +27,7 @@ def build_trainer(
     device: str = "cpu",
     peft_config: Any = None,
     **settings: Any,
-) -> GRPOTrainer:
+) -> Any:
     """Return a trainer whose step is one group per sample, with TRL's defaults where they make no work of their own.
 
     Args:
@@ -60,7 +61,7 @@ def build_trainer(
         gradient_accumulation_steps=accumulation,
         **defaults | settings,
     )
-    trainer = GRPOTrainer(
+    trainer: Any = GRPOTrainer(
         model=model,
         processing_class=processor,
         reward_funcs=list(rewards),
@@ -85,7 +86,7 @@ def rows(samples: Sequence[VideoSample], chats: Sequence[Chat]) -> Dataset:
     )
 
 
-def scored_batch(trainer: GRPOTrainer) -> dict[str, Any]:
+def scored_batch(trainer: Any) -> dict[str, Any]:
     """Let a trainer write and score completions for its first batch, ready for its loss."""
     trainer.model.train()
     trainer.current_gradient_accumulation_steps = trainer.args.gradient_accumulation_steps
@@ -93,13 +94,14 @@ def scored_batch(trainer: GRPOTrainer) -> dict[str, Any]:
     return batch
 
 
-def micro_batches(trainer: GRPOTrainer, batch: dict[str, Any]) -> list[dict[str, Any]]:
+def micro_batches(trainer: Any, batch: dict[str, Any]) -> list[dict[str, Any]]:
     """Split a scored batch as the trainer does for its accumulation of gradients, in order."""
-    parts = split_tensor_dict(split_pixel_values_by_grid(batch), trainer.args.gradient_accumulation_steps)
+    split: Any = split_pixel_values_by_grid(batch)
+    parts: Any = split_tensor_dict(split, trainer.args.gradient_accumulation_steps)
     return [unsplit_pixel_values_by_grid(part) for part in parts]
 
 
-def dictate(trainer: GRPOTrainer, written: list[list[int]]) -> None:
+def dictate(trainer: Any, written: list[list[int]]) -> None:
     """Let a trainer write these completions instead of its own."""
     trainer._generate_single_turn = lambda *_, **__: (written, None)
 
