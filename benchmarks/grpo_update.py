@@ -36,9 +36,6 @@ LENGTHS = {"cuda": (1024, 350)}
 PEAK = {"h100": 989e12, "h200": 989e12, "a100": 312e12}
 
 
-# --- the measurement ---------------------------------------------------------------------------------------------
-
-
 def measure(setting: Setting, folder: Path, peers: list[str], rounds: int, peak: float) -> list[dict[str, Any]]:
     """Return a row per contestant: seconds, memory, tokens, and how far its gradients are from ours.
 

@@ -20,12 +20,10 @@ def interleaved(contestants: Mapping[str, Contestant], rounds: int, device: str)
     """Return the median of the seconds that each takes.
 
     Args:
-        contestants: by name; each is called once to warm up, and then all take turns within each round.
+        contestants: by name; all take turns within each round. Call them once before: they are warm then.
         rounds: how often each is measured.
         device: waited for before a clock is read.
     """
-    for call in contestants.values():
-        call()
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, call in contestants.items():
