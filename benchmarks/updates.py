@@ -84,6 +84,8 @@ class TRL:
         self.model: Any = self.trainer.model
         dictate(self.trainer, written)
         self.parts = micro_batches(self.trainer, scored_batch(self.trainer))
+        if setting.full_size:  # `train` would
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
 
     def __call__(self) -> Tensor:
         """Return the loss, with gradients in ``model``."""
