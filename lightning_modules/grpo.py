@@ -83,7 +83,10 @@ class GRPOModule(TrainingModule):
         """Roll out, score, and step."""
         with self.parallelism.whole_weights(self), self.reasoner.seeing_once():
             with self._phase("rollout"):
-                groups = self._rollout(batch, self.num_generations, self._sampling(), "shown", self.rewards.needs_masks)
+                groups = self._answer(batch, self.num_generations, self._sampling())
+            with self._phase("segment"):
+                if self.rewards.needs_masks:
+                    self._segment(groups, "shown")
             with self._phase("reward"):
                 scores = [self.rewards(group) for group in groups]
             episodes = [episode for group in groups for episode in group]

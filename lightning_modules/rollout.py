@@ -44,18 +44,42 @@ def rollout(
     Returns:
         One group of ``group_size`` episodes per sample, in order.
     """
+    groups = answer(samples, reasoner, dialogue, frame_sampler, group_size, sampling)
+    if segmenter is not None:
+        segment(groups, segmenter, segment_frames, on_segmenter_error)
+    return groups
+
+
+def answer(
+    samples: Sequence[VideoSample],
+    reasoner: Reasoner,
+    dialogue: Dialogue,
+    frame_sampler: FrameSampler,
+    group_size: int,
+    sampling: Sampling,
+) -> list[list[Episode]]:
+    """Show videos to a reasoner and read what it answers: the first half of ``rollout``."""
     if not samples:  # all of a batch may have been skipped
         return []
     chats = [dialogue.ask(sample, frame_sampler(sample)) for sample in samples]
     completions = reasoner.generate(samples, chats, group_size, sampling)
-    groups = []
-    for sample, chat, group in zip(samples, chats, completions, strict=True):
-        turns = [Turn(completion, dialogue.read(completion.text, chat)) for completion in group]
-        if segmenter is not None:
-            times = list(chat.shown) if segment_frames == "shown" else list(range(sample.num_frames))
-            _segment(sample, turns, segmenter, times, on_segmenter_error)
-        groups.append([Episode(sample, chat, [turn]) for turn in turns])
-    return groups
+    return [
+        [Episode(sample, chat, [Turn(completion, dialogue.read(completion.text, chat))]) for completion in group]
+        for sample, chat, group in zip(samples, chats, completions, strict=True)
+    ]
+
+
+def segment(
+    groups: Sequence[Sequence[Episode]],
+    segmenter: Segmenter,
+    segment_frames: Literal["shown", "all"],
+    on_segmenter_error: Literal["error", "skip"],
+) -> None:
+    """Fill in the masks of what the answers point at: the second half of ``rollout``."""
+    for group in groups:
+        sample, chat = group[0].sample, group[0].chat
+        times = list(chat.shown) if segment_frames == "shown" else list(range(sample.num_frames))
+        _segment(sample, [episode.last for episode in group], segmenter, times, on_segmenter_error)
 
 
 def _segment(

@@ -17,7 +17,7 @@ from evaluation.functional import BitMasks
 from evaluation.protocols import BenchmarkProtocol, protocol_of
 from evaluation.video_metrics import VideoMetrics
 from lightning_modules.parallelism import Parallelism
-from lightning_modules.rollout import rollout
+from lightning_modules.rollout import answer, segment
 from models.frame_samplers import FrameSampler, UniformFrames
 from models.reasoners.base import Reasoner, Sampling
 from models.segmenters.base import Segmenter
@@ -120,30 +120,20 @@ class SegmentationModule(LightningModule):
         """Log the table of the test set."""
         self._report("test")
 
-    def _rollout(
-        self,
-        batch: Sequence[VideoSample],
-        group_size: int = 1,
-        sampling: Sampling | None = None,
-        segment_frames: Literal["shown", "all"] = "all",
-        masks: bool = True,
+    def _answer(
+        self, batch: Sequence[VideoSample], group_size: int = 1, sampling: Sampling | None = None
     ) -> list[list[Episode]]:
-        segmenter = self.segmenter if masks else None
-        return rollout(
-            batch,
-            self.reasoner,
-            self.dialogue,
-            None if segmenter is None else segmenter.to(self.device),
-            self.frame_sampler,
-            group_size,
-            sampling or Sampling(self.max_completion_length),
-            segment_frames,
-            self.on_segmenter_error,
-        )
+        sampling = sampling or Sampling(self.max_completion_length)
+        return answer(batch, self.reasoner, self.dialogue, self.frame_sampler, group_size, sampling)
+
+    def _segment(self, groups: Sequence[Sequence[Episode]], segment_frames: Literal["shown", "all"] = "all") -> None:
+        if self.segmenter is not None:
+            segment(groups, self.segmenter.to(self.device), segment_frames, self.on_segmenter_error)
 
     def _answers(self, batch: Sequence[VideoSample]) -> list[list[Episode]]:
         """Answer each sample once; what a broken model says is no answer that could be scored."""
-        groups = self._rollout(batch)
+        groups = self._answer(batch)
+        self._segment(groups)
         for (episode,) in groups:
             if not episode.last.completion.drawn_from_numbers:
                 raise FloatingPointError(

@@ -269,7 +269,7 @@ def test_grpo_makes_rewarded_answers_likelier(tmp_path):
     assert logged["rewards/boxes/mean"] == pytest.approx(0.5)
     assert logged["frac_reward_zero_std"] == 0
     assert {"kl", "entropy", "clip_ratio/region_mean"} - logged.keys() == {"kl"}
-    assert all(f"step_time/{phase}" in logged for phase in ("rollout", "reward", "logprobs", "update"))
+    assert all(f"step_time/{phase}" in logged for phase in ("rollout", "segment", "reward", "logprobs", "update"))
 
 
 def test_equal_rewards_move_nothing(folder, tmp_path):

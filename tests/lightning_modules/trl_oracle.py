@@ -6,12 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
-from torchvision.transforms.v2.functional import to_pil_image
-from trl import GRPOConfig, GRPOTrainer
-from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
-from dialogues.chat import Chat, Frame
+from benchmarks.trl_peer import build_trainer, micro_batches, scored_batch
 from dialogues.episode import Completion
 from tests.lightning_modules.replay import DEFAULTS, Problem, Score, Step, Weights, gradients, load
 
@@ -27,34 +23,26 @@ class Oracle:
     """
 
     def __init__(self, problem: Problem, folder: Path, accumulation: int = 1, **settings: Any) -> None:
-        self.accumulation = accumulation
         settings = DEFAULTS | settings
         reasoner = problem.reasoner
-        self.trainer = GRPOTrainer(
-            model=deepcopy(problem.base),
-            processing_class=reasoner.processor,
-            reward_funcs=[_reward(name, score) for name, score in problem.scores.items()],
-            args=GRPOConfig(
-                output_dir=str(folder),
-                per_device_train_batch_size=len(problem.samples) * settings["num_generations"] // accumulation,
-                gradient_accumulation_steps=accumulation,
-                reward_weights=problem.reward_weights,
-                shuffle_dataset=False,
-                seed=1,
-                gradient_checkpointing=False,
-                use_cpu=True,
-                bf16=False,
-                report_to=[],
-                # A likelier end: lengths differ, and some completions are cut off.
-                generation_kwargs={"sequence_bias": [[[reasoner.end_token], 4.0]]},
-                **settings,
-            ),
-            train_dataset=_dataset(problem),
+        self.trainer = build_trainer(
+            deepcopy(problem.base),
+            reasoner.processor,
+            problem.samples,
+            problem.chats,
+            [_reward(name, score) for name, score in problem.scores.items()],
+            folder,
+            settings.pop("num_generations"),
+            accumulation,
             peft_config=reasoner.lora and reasoner.lora.config(),
+            reward_weights=problem.reward_weights,
+            seed=1,
+            # A likelier end: lengths differ, and some completions are cut off.
+            generation_kwargs={"sequence_bias": [[[reasoner.end_token], 4.0]]},
+            **settings,
         )
         load(self.trainer.model.train(), problem.policies[0])
-        self.trainer.current_gradient_accumulation_steps = accumulation
-        self.batch = self.trainer._generate_and_score_completions(next(iter(self.trainer.get_train_dataloader())))
+        self.batch = scored_batch(self.trainer)
         self.rollout_metrics = self._metrics()
 
     def completions(self) -> list[list[Completion]]:
@@ -73,36 +61,13 @@ class Oracle:
         model = self.trainer.model
         load(model, weights)
         model.zero_grad()
-        parts = split_tensor_dict(split_pixel_values_by_grid(self.batch), self.accumulation)
-        losses = [self.trainer._compute_loss(model, unsplit_pixel_values_by_grid(part)) for part in parts]
+        losses = [self.trainer._compute_loss(model, part) for part in micro_batches(self.trainer, self.batch)]
         total = torch.stack(losses).sum()
         total.backward()
         return Step(total.item(), gradients(model), self.batch["advantages"], self.rollout_metrics | self._metrics())
 
     def _metrics(self) -> dict[str, float]:
         return {name: values[-1] for name, values in self.trainer._metrics["train"].items()}
-
-
-def _dataset(problem: Problem) -> Dataset:
-    rows = []
-    for sample, chat in zip(problem.samples, problem.chats, strict=True):
-        images = [to_pil_image(sample.frames.at(frame.index)) for frame in chat.frames]
-        rows.append({"prompt": _messages(chat), "images": images})
-    return Dataset.from_list(rows)
-
-
-def _messages(chat: Chat) -> list[dict[str, Any]]:
-    """Return a chat as TRL takes it: images have placeholders here and a column of their own."""
-    return [
-        {
-            "role": message.role,
-            "content": [
-                {"type": "image", "text": None} if isinstance(part, Frame) else {"type": "text", "text": part.text}
-                for part in message.content
-            ],
-        }
-        for message in chat.messages
-    ]
 
 
 def _reward(name: str, score: Score) -> Callable[..., list[float | None]]:
