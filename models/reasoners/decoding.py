@@ -48,8 +48,9 @@ class Decoding(Layout):
             self._shared.append((keys, values))
         self._valid = self._valid[:, None, None].to(keys.device)
         self._group = torch.arange(len(prompts)).repeat_interleave(group_size)
-        room = keys.new_zeros(len(self._group), keys.shape[1], FIRST_ROOM, keys.shape[3])
-        self._own = [(_fixed(room.clone()), _fixed(room.clone())) for _ in self._shared]
+        room = (len(self._group), keys.shape[1], FIRST_ROOM, keys.shape[3])
+        # Under autocast keys, which are rotated, may be of another dtype than values.
+        self._own = [(_fixed(keys.new_zeros(room)), _fixed(values.new_zeros(room))) for keys, values in self._shared]
         self._seen = torch.zeros(FIRST_ROOM, dtype=torch.bool, device=keys.device)
         self._place = torch.full((1,), -1, device=keys.device)
         self._length = 0

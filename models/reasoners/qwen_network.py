@@ -177,8 +177,9 @@ class QwenNetwork(Reasoner):
                 else self.vision.ask(pictures, network)
             )
             where = token_ids == self.encoder.image_token
-            tokens = torch.cat([seen.tokens for seen in features])
-            inputs["inputs_embeds"] = inputs["inputs_embeds"].masked_scatter(where[..., None], tokens)
+            words = inputs["inputs_embeds"]
+            tokens = torch.cat([seen.tokens for seen in features]).to(words.dtype)  # under autocast they are smaller
+            inputs["inputs_embeds"] = words.masked_scatter(where[..., None], tokens)
             if features[0].deepstack:
                 levels = zip(*(seen.deepstack for seen in features), strict=True)
                 inputs["deepstack_visual_embeds"] = [torch.cat(level) for level in levels]

@@ -235,6 +235,25 @@ def test_a_shared_rollout_equals_separate_generations(folder, temperature):
     assert temperature == 0 or (len(lengths) > 3 and max(lengths) > 64)  # rows left, and room was doubled
 
 
+def test_mixed_precision_shares_too(folder):
+    """Under autocast, where words, pictures, keys and values are of different dtypes; to the precision of bfloat16."""
+    results = []
+    for sharing in (True, False):
+        reasoner, case = load(folder, prefix_sharing=sharing), CASES["second_turn_with_pictures"]
+        with torch.autocast("cpu", torch.bfloat16):
+            values, grads = ours(reasoner, case)
+            episode = case.episodes[0]
+            sampling = Sampling(max_completion_length=4, temperature=1.0)
+            (group,) = reasoner.generate([episode.sample], [episode.chat], 3, sampling)
+        results.append((values, grads, torch.cat([completion.logprobs for completion in group])))
+    (shared, shared_grads, _), (separate, separate_grads, _) = results
+    assert torch.allclose(shared, separate, atol=0.1)
+    assert shared_grads.keys() == separate_grads.keys()
+    for _, _, drawn in results:
+        assert drawn.dtype == torch.float32
+        assert drawn.isfinite().all()
+
+
 @pytest.mark.slow
 def test_compiled_decoding_draws_the_same(tmp_path):
     folder = tmp_path / "model"
