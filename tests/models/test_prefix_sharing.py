@@ -10,7 +10,7 @@ from torch import Tensor
 from datamodules.structures import LazyStack, VideoSample
 from dialogues.chat import Chat, Exact, Frame, Message, Text
 from dialogues.episode import Answer, Completion, Episode, Turn
-from models.reasoners import LoRA, QwenVL, Sampling
+from models.reasoners import LoRA, QwenVL, Sampling, qwen_vl
 from models.reasoners.packing import pack
 from models.reasoners.scratch import ScratchConfig, save
 
@@ -233,6 +233,24 @@ def test_a_shared_rollout_equals_separate_generations(folder, temperature):
         assert torch.allclose(shared.logprobs, separate.logprobs, atol=TOLERANCE)
     lengths = {len(completion.token_ids) for completion in rollouts[0]}
     assert temperature == 0 or (len(lengths) > 3 and max(lengths) > 64)  # rows left, and room was doubled
+
+
+def test_logits_exist_for_a_chunk_of_answer_tokens_at_a_time(folder, monkeypatch):
+    case, sizes = CASES["group_of_16"], []
+    expected = ours(load(folder), case)
+    monkeypatch.setattr(qwen_vl, "LOGIT_CHUNK", 8)
+    reasoner = load(folder)
+    project = reasoner.logits
+
+    def noted(states):
+        sizes.append(len(states))
+        return project(states)
+
+    monkeypatch.setattr(reasoner, "logits", noted)
+    assert_equal(ours(reasoner, case), expected)
+    answered = len(weights_of(case))
+    assert max(sizes) == 8
+    assert sum(sizes) == 2 * answered  # and once more in the backward pass
 
 
 def test_mixed_precision_shares_too(folder):
