@@ -116,21 +116,16 @@ class QwenVL(QwenNetwork):
         caches, firsts = zip(*map(self._read, prompts), strict=True)
         decoding = Decoding(caches, group_size)
         logits = torch.cat(firsts).repeat_interleave(group_size, dim=0)
-        position = torch.tensor([int(prompt.positions.max()) for prompt in prompts]).repeat_interleave(group_size)
-        position = position.to(self.device)
+        last = torch.tensor([int(prompt.positions.max()) for prompt in prompts], device=self.device)
+        position = last.repeat_interleave(group_size)
         tokens = torch.full((len(logits), draw.sampling.max_completion_length), self.pad_token, device=self.device)
         scores = torch.zeros(tokens.shape, device=self.device)
         rows = torch.arange(len(logits), device=self.device)
-        stop = self.stop_tokens.to(self.device)
         ended = torch.zeros(len(rows), dtype=torch.bool, device=self.device)
         for place in range(tokens.shape[1]):
-            drawn = draw(logits, place, rows)
-            # Nothing can be drawn from logits that are no numbers: the row ends, and its log-probability says why.
-            drawn = drawn.masked_fill(logits.isnan().any(dim=1), self.end_token).masked_fill(ended, self.pad_token)
-            tokens[rows, place] = drawn
-            scaled = logits / (draw.sampling.temperature or 1.0)
-            scores[rows, place] = selective_log_softmax(scaled[None], drawn[None])[0]
-            ended = ended | torch.isin(drawn, stop)
+            drawn, scores[rows, place] = self._draw(logits, place, rows, draw)
+            tokens[rows, place] = drawn = drawn.masked_fill(ended, self.pad_token)
+            ended = ended | torch.isin(drawn, self.stop_tokens.to(self.device))
             if ended.all() or place + 1 == tokens.shape[1]:
                 break
             if int(ended.sum()) * LEAVING >= len(rows):
@@ -141,6 +136,14 @@ class QwenVL(QwenNetwork):
             where = (position[rows] + 1 + place).expand(3, 1, -1).transpose(1, 2)
             logits = self._go_on(drawn[:, None], where, decoding)
         return tokens, scores
+
+    def _draw(self, logits: Tensor, place: int, rows: Tensor, draw: TokenSampler) -> tuple[Tensor, Tensor]:
+        """Return a token for each row and its log-probability, ``(rows,)`` each."""
+        drawn = draw(logits, place, rows)
+        # Nothing can be drawn from logits that are no numbers: the row ends, and its log-probability says why.
+        drawn = drawn.masked_fill(logits.isnan().any(dim=1), self.end_token)
+        scaled = logits / (draw.sampling.temperature or 1.0)
+        return drawn, selective_log_softmax(scaled[None], drawn[None])[0]
 
     def _read(self, prompt: EncodedPrompt) -> tuple[PromptCache, Tensor]:
         """Return what is kept of a prompt, and the logits behind it, ``(1, vocabulary)``."""
