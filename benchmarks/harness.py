@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 
-def command_line(doc: str | None, peer: str | None = None) -> argparse.ArgumentParser:
+def command_line(
+    doc: str | None, peer: str | None = None, device: str = "makes no difference: none is used"
+) -> argparse.ArgumentParser:
     """Return the options of every benchmark.
 
     Args:
         doc: what the benchmark is, for ``--help``.
         peer: the only thing there is to compare with, on a dataset that is written first.
+        device: what the choice of a device means.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="makes no difference: none is used")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help=device)
     parser.add_argument("--json", type=Path, help="file to write the result to")
     if peer is not None:
         parser.add_argument("peer", nargs="?", choices=[peer], default=peer, help="what to compare with")
