@@ -43,6 +43,8 @@ def measure(setting: Setting, folder: Path, peers: list[str], rounds: int, peak:
         ValueError: if they are not equal.
     """
     builders = contestants(setting, peers)
+    # First, because this process would not give back to the others what it used.
+    memory = {name: peak_memory(partial(build, folder), setting.device) for name, build in builders.items()}
     calls = {name: build(folder) for name, build in builders.items()}
     ours = calls["ours"]
     loss = ours()
@@ -57,9 +59,7 @@ def measure(setting: Setting, folder: Path, peers: list[str], rounds: int, peak:
         row["difference"] = differences.get(row["what"], 0.0)
         if setting.device == "cuda":
             row["mfu"] = 1e12 * row["tera_flops"] / row["seconds"] / peak
-    del calls, ours  # on a GPU their weights would count
-    for row in rows:
-        row["memory_mb"] = peak_memory(partial(builders[row["what"]], folder), setting.device)
+        row["memory_mb"] = memory[row["what"]]
     return rows
 
 
@@ -162,7 +162,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("peers", nargs="*", choices=[*PEERS, []], help="whom to compare with; by default everyone")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sweep_rounds", type=int, default=3, help="0 leaves the sweeps out")
-    parser.add_argument("--gpu", choices=sorted(PEAK), default="h200", help="whose peak is 100 % of MFU")
+    parser.add_argument("--gpu", choices=sorted(PEAK), default="h200", help="whose peak is 100 %% of MFU")
     Setting.add_options(parser)
     return parser.parse_args(words)
 

@@ -1,5 +1,7 @@
 """SAM 2 of transformers behind the segmenter's contract."""
 
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from typing import Any, Literal
 
@@ -15,7 +17,9 @@ from transformers import (
 )
 
 from models.segmenters.base import Prompt
-from models.segmenters.tracking import EncodedVideo, TrackingSegmenter
+from models.segmenters.lock_step import LockStep, PromptedObject
+from models.segmenters.sam2_step import SAM2Step
+from models.segmenters.tracking import EncodedVideo, Tracked, TrackingSegmenter
 
 
 class SAM2Segmenter(TrackingSegmenter):
@@ -25,6 +29,24 @@ class SAM2Segmenter(TrackingSegmenter):
     ``Sam2VideoVideoProcessor``, whose numbers come with the checkpoint; box corners carry the labels 2 and 3, points 0
     and 1. Ravi et al., "SAM 2: Segment Anything in Images and Videos" (arXiv:2408.00714); weights and sessions are
     those of ``transformers.Sam2VideoModel``. What every mask owes to its box is said in ``TrackingSegmenter``.
+
+    All objects of all prompts move in lock-step, away from their own frames in both directions at once. For T frames
+    and N distinct objects (an object of several prompts is one) this costs:
+
+    - encoder: T frames, in batches of ``encode_batch_size``, however many prompts there are;
+    - steps: one for the prompted frames, then as many as the longest way to a wanted frame, at most T - 1, each a call
+      of memory attention and mask decoder over the objects and directions that are still on their way: at most N T rows
+      altogether. What no step would read, the memory of a track's last frame, is not encoded. More than
+      ``track_batch_size`` at once, and different numbers of points per object, are further batches;
+    - memory: per object and direction at once the last ``num_maskmem - 1`` memories and
+      ``max_object_pointers_in_encoder`` pointers; with a released network at 1024 pixels in float32 0.5 MB a memory,
+      and about 0.25 GB for keys, values and upscaled features while a step runs; logits of wanted frames, 0.25 MB each,
+      until their batch is done. Features are 17 MB a frame, for all prompts.
+
+    Logits are those of a session per prompt and direction but for the order of sums, which depends on how many objects
+    run together: 1e-5 in float32 on networks in which small differences stay small. Memories are rounded to bfloat16,
+    so that a difference in the last bit is at times one of 0.4 % in an element of a memory; a network that enlarges it
+    from frame to frame, as wildly random weights do, shows it in its masks.
 
     Args:
         pretrained: name on the hub, or folder written by ``save_pretrained``. Veason-R1 evaluates with the default;
@@ -38,9 +60,12 @@ class SAM2Segmenter(TrackingSegmenter):
             the memories of frames after it, and every box is prompted as it is. By default each direction has a
             session of its own and reads only memories from its own side.
         encode_batch_size: most frames that go through the image encoder at once.
+        lock_step: False runs sessions of transformers, a prompt and a direction after the other, over the same
+            features: for comparison. Sessions are always run if ``released``, where directions depend on each other.
+        track_batch_size: most objects, counted once per direction, that take a step at once.
 
     Raises:
-        ValueError: if ``dtype`` is neither, or ``encode_batch_size`` is not positive.
+        ValueError: if ``dtype`` is neither, or a batch size is not positive.
     """
 
     def __init__(
@@ -51,8 +76,14 @@ class SAM2Segmenter(TrackingSegmenter):
         dtype: Literal["float32", "bfloat16"] = "float32",
         released: bool = False,
         encode_batch_size: int = 8,
+        lock_step: bool = True,
+        track_batch_size: int = 16,
     ) -> None:
         super().__init__(dtype, released, encode_batch_size)
+        if track_batch_size < 1:
+            raise ValueError(f"Expected `track_batch_size` to be at least 1, but got {track_batch_size}")
+        self.lock_step = lock_step
+        self.track_batch_size = track_batch_size
         self.pretrained = pretrained
         self.config = config
         self.seed = seed
@@ -94,6 +125,45 @@ class SAM2Segmenter(TrackingSegmenter):
                 cache.cache_vision_features(time, {"vision_feats": levels, "vision_pos_embeds": position})
         height, width = frames.shape[-2:]
         return EncodedVideo(cache, len(frames), (height, width))
+
+    def track_all(
+        self, video: EncodedVideo, prompts: Sequence[Prompt], segment_frames: Sequence[int]
+    ) -> Iterator[Tracked]:
+        """Propagate the objects of distinct prompts in lock-step, or prompt by prompt; see ``lock_step``.
+
+        Args:
+            video: the encoded frames.
+            prompts: on the CPU, each with at least one box; every box is prompted as it is.
+            segment_frames: time indices that are wanted.
+
+        Returns:
+            Every box of every prompt at every wanted time, in any order and in batches of any size.
+        """
+        if self.released or not self.lock_step:
+            yield from super().track_all(video, prompts, segment_frames)
+            return
+        boxes: dict[PromptedObject, list[tuple[int, int]]] = defaultdict(list)  # one object may be in several prompts
+        for index, prompt in enumerate(prompts):
+            for row, each in enumerate(self._objects(video, prompt)):
+                boxes[each].append((index, row))
+        of = list(boxes.values())
+        driver = LockStep(SAM2Step(self.model, video.features, video.num_frames), self.track_batch_size)
+        for places, logits in driver(list(boxes), segment_frames):
+            rows = [row for row, (each, _) in enumerate(places) for _ in of[each]]
+            yield [(*box, time) for each, time in places for box in of[each]], logits[rows]
+
+    def _objects(self, video: EncodedVideo, prompt: Prompt) -> list[PromptedObject]:
+        """Return the boxes of a prompt as the network reads them, which is what a session has stored."""
+        stored = self._session(video, prompt).point_inputs_per_obj.values()
+        inputs = [each[prompt.frame] for each in stored]
+        return [
+            PromptedObject(
+                prompt.frame,
+                tuple(map(tuple, each["point_coords"][0, 0].tolist())),
+                tuple(each["point_labels"][0, 0].tolist()),
+            )
+            for each in inputs
+        ]
 
     def _build(self) -> Sam2VideoModel:
         model: Any = self._from_pretrained() if self.config is None else self._from_config(self.config)

@@ -29,12 +29,17 @@ class EncodedVideo:
     size: tuple[int, int]
 
 
+#: prompt, box and time of every row, and their mask logits at the network's own resolution, ``(B, 1, h, w)``
+Tracked = tuple[list[tuple[int, int, int]], Tensor]
+
+
 class TrackingSegmenter(Segmenter):
-    """Encode a video once, and run one propagation over the features per distinct prompt and direction.
+    """Encode a video once, and propagate all distinct prompts over the same features.
 
     A mask is the set of pixels whose logit is above 0 after bilinear resizing to the frame. Boxes are clipped to the
     frame. A box that covers no pixel of it (degenerate, inverted, outside, or not finite) gives an empty plane and
-    costs nothing. Identical prompts run once and share one tensor of masks.
+    costs nothing. Prompts that are identical inside the frame run once. How prompts are propagated is said in
+    ``track_all``: unless a subclass knows better, in a session each.
 
     Args:
         dtype: of everything computed.
@@ -78,8 +83,8 @@ class TrackingSegmenter(Segmenter):
         Args:
             frames: ``uint8 (T, 3, H, W)`` RGB.
             prompts: one per answer; boxes and points in pixels of the frames.
-            segment_frames: time indices whose masks are wanted, K of them, in any order. They change no mask: only
-                tracking that none of them needs is skipped.
+            segment_frames: time indices whose masks are wanted, K of them, in any order. They change no mask, but
+                for the order of sums: only tracking that none of them needs is skipped.
 
         Returns:
             Per prompt, ``bool (M, K, H, W)`` on the CPU, one plane per box, in the order of the boxes.
@@ -93,21 +98,17 @@ class TrackingSegmenter(Segmenter):
         for index, prompt in enumerate(prompts):
             _check_prompt(prompt, index, len(frames))
         height, width = frames.shape[-2:]
-        keys = [_identity(prompt) for prompt in prompts]
-        distinct = {key: self._prepare(prompt, height, width) for key, prompt in zip(keys, prompts, strict=True)}
-        masks = {
-            key: torch.zeros(len(usable), len(segment_frames), height, width, dtype=torch.bool)
-            for key, (_, usable) in distinct.items()
+        prepared = [self._prepare(prompt, height, width) for prompt in prompts]
+        keys = [_identity(prompt) for prompt, _ in prepared]
+        distinct = {key: prompt for key, (prompt, _) in zip(keys, prepared, strict=True) if len(prompt.boxes)}
+        planes = {
+            key: torch.zeros(len(prompt.boxes), len(segment_frames), height, width, dtype=torch.bool)
+            for key, (prompt, _) in zip(keys, prepared, strict=True)
         }
-        if asked := [key for key, plane in masks.items() if plane.numel() and distinct[key][1].any()]:
+        if distinct and segment_frames:
             with torch.no_grad(), self._precision():
-                video = self.encode(frames)
-                for key in asked:
-                    prompt, usable = distinct[key]
-                    logits = self.track(video, prompt, segment_frames)
-                    planes = [self._resized(logits[time], video.size) for time in segment_frames]
-                    masks[key][usable] = torch.stack(planes, dim=1)
-        return [masks[key] for key in keys]
+                self._fill([planes[key] for key in distinct], frames, list(distinct.values()), segment_frames)
+        return [_among(planes[key], usable) for key, (_, usable) in zip(keys, prepared, strict=True)]
 
     @abstractmethod
     def encode(self, frames: Tensor) -> EncodedVideo:
@@ -145,6 +146,24 @@ class TrackingSegmenter(Segmenter):
             logits |= self._propagate(session, prompt.frame, min(behind))
         return logits
 
+    def track_all(
+        self, video: EncodedVideo, prompts: Sequence[Prompt], segment_frames: Sequence[int]
+    ) -> Iterator[Tracked]:
+        """Propagate distinct prompts, here one after the other.
+
+        Args:
+            video: the encoded frames.
+            prompts: on the CPU, each with at least one box; every box is prompted as it is.
+            segment_frames: time indices that are wanted.
+
+        Returns:
+            Every box of every prompt at every wanted time, in any order and in batches of any size.
+        """
+        for index, prompt in enumerate(prompts):
+            logits = self.track(video, prompt, segment_frames)
+            for time in sorted(set(segment_frames)):
+                yield [(index, row, time) for row in range(len(prompt.boxes))], logits[time]
+
     @abstractmethod
     def _build(self) -> Any:
         """Return the network with its weights, on the CPU."""
@@ -156,6 +175,16 @@ class TrackingSegmenter(Segmenter):
     @abstractmethod
     def _propagate(self, session: Any, start: int, stop: int) -> dict[int, Tensor]:
         """Track from ``start`` to ``stop``, both included, and return the logits by frame."""
+
+    def _fill(
+        self, planes: list[Tensor], frames: Tensor, prompts: Sequence[Prompt], segment_frames: Sequence[int]
+    ) -> None:
+        """Write the masks of prompts, ``bool (M, K, H, W)`` each."""
+        columns = {time: [k for k, wanted in enumerate(segment_frames) if wanted == time] for time in segment_frames}
+        video = self.encode(frames)
+        for places, logits in self.track_all(video, prompts, segment_frames):
+            for (index, row, time), mask in zip(places, self._resized(logits, video.size), strict=True):
+                planes[index][row, columns[time]] = mask
 
     def _precision(self) -> torch.autocast:
         # A mixed-precision trainer calls this inside its autocast; the precision of a frozen judge is its own.
@@ -184,6 +213,15 @@ class TrackingSegmenter(Segmenter):
     def _resized(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         """Return the masks of one frame, ``bool (M, H, W)`` on the CPU."""
         return (functional.interpolate(logits.float(), size, mode="bilinear")[:, 0] > 0).cpu()
+
+
+def _among(planes: Tensor, usable: Tensor) -> Tensor:
+    """Return the planes of all boxes, from those of the usable ones."""
+    if usable.all():
+        return planes
+    masks = planes.new_zeros(len(usable), *planes.shape[1:])
+    masks[usable] = planes
+    return masks
 
 
 def _check_video(frames: Tensor, segment_frames: Sequence[int]) -> None:

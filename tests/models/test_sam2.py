@@ -35,6 +35,12 @@ def segmenter() -> SAM2Segmenter:
 
 
 @pytest.fixture(scope="module")
+def sessions() -> SAM2Segmenter:
+    """Every prompt by itself, so that no bit of a sum depends on what else is asked."""
+    return SAM2Segmenter(**ARGUMENTS, lock_step=False)
+
+
+@pytest.fixture(scope="module")
 def released() -> SAM2Segmenter:
     return SAM2Segmenter(**ARGUMENTS, released=True)
 
@@ -96,8 +102,8 @@ def plain_masks(segmenter: SAM2Segmenter, frames: Tensor, asked: Prompt, one_ses
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_contract(segmenter: SAM2Segmenter, check: Callable[[Segmenter], None]) -> None:
-    check(segmenter)
+def test_contract(sessions: SAM2Segmenter, check: Callable[[Segmenter], None]) -> None:
+    check(sessions)
 
 
 @pytest.mark.parametrize("check", [check for check in CHECKS if check is not check_boxes_without_pixels])
@@ -129,10 +135,10 @@ def test_random_weights_depend_on_the_seed_alone(segmenter: SAM2Segmenter) -> No
 @pytest.mark.parametrize("asked", PROMPTS.values(), ids=PROMPTS)
 @pytest.mark.parametrize("one_session", [False, True], ids=["default", "released"])
 def test_equals_plain_transformers(
-    segmenter: SAM2Segmenter, released: SAM2Segmenter, frames: Tensor, asked: Prompt, one_session: bool
+    sessions: SAM2Segmenter, released: SAM2Segmenter, frames: Tensor, asked: Prompt, one_session: bool
 ) -> None:
-    ours = released if one_session else segmenter
-    expected = plain_masks(segmenter, frames, asked, one_session)
+    ours = released if one_session else sessions
+    expected = plain_masks(sessions, frames, asked, one_session)
     assert 0.05 < expected.float().mean() < 0.95
     assert torch.equal(ours(frames, [asked], EVERY)[0], expected)
 
@@ -181,10 +187,10 @@ def test_identical_prompts_run_once(segmenter: SAM2Segmenter, frames: Tensor) ->
     assert len({mask.float().sum().item() for mask in masks[:3]}) > 1
 
 
-def test_prompts_do_not_influence_each_other(segmenter: SAM2Segmenter, frames: Tensor) -> None:
-    together = segmenter(frames, list(PROMPTS.values()), EVERY)
+def test_prompts_do_not_influence_each_other(sessions: SAM2Segmenter, frames: Tensor) -> None:
+    together = sessions(frames, list(PROMPTS.values()), EVERY)
     assert all(
-        torch.equal(masks, segmenter(frames, [alone], EVERY)[0])
+        torch.equal(masks, sessions(frames, [alone], EVERY)[0])
         for masks, alone in zip(together, PROMPTS.values(), strict=True)
     )
 
@@ -224,7 +230,7 @@ def test_points_change_the_masks(segmenter: SAM2Segmenter, frames: Tensor) -> No
     ids=["keyframe", "unsorted", "repeated", "behind", "both", "none"],
 )
 def test_segment_frames_only_limit_the_work(
-    segmenter: SAM2Segmenter,
+    sessions: SAM2Segmenter,
     released: SAM2Segmenter,
     frames: Tensor,
     wanted: list[int],
@@ -232,7 +238,7 @@ def test_segment_frames_only_limit_the_work(
     visited_released: int,
 ) -> None:
     asked = prompt(3, SQUARE)
-    for one, expected in ((segmenter, visited), (released, visited_released)):
+    for one, expected in ((sessions, visited), (released, visited_released)):
         everything = one(frames, [asked], EVERY)[0]
         with calls(one.model.mask_decoder) as decoded:
             masks = one(frames, [asked], wanted)[0]
@@ -320,7 +326,7 @@ def test_autocast_around_the_call_changes_nothing(segmenter: SAM2Segmenter, fram
 
 
 def test_bfloat16(frames: Tensor) -> None:
-    segmenter = SAM2Segmenter(**ARGUMENTS, dtype="bfloat16")
+    segmenter = SAM2Segmenter(**ARGUMENTS, dtype="bfloat16", lock_step=False)
     masks = segmenter(frames, [PROMPTS["points"]], EVERY)[0]
     assert {parameter.dtype for parameter in segmenter.model.parameters()} == {torch.bfloat16}
     logits = plain(segmenter, frames, PROMPTS["points"], one_session=False)
@@ -368,7 +374,9 @@ def test_a_wrong_video_is_named(video: Tensor, wanted: list[int], error: type[Ex
         SAM2Segmenter(**ARGUMENTS)(video, [], wanted)
 
 
-@pytest.mark.parametrize(("argument", "value"), [("encode_batch_size", 0), ("dtype", "float16")])
+@pytest.mark.parametrize(
+    ("argument", "value"), [("encode_batch_size", 0), ("track_batch_size", 0), ("dtype", "float16")]
+)
 def test_wrong_arguments(argument: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"Expected `{argument}` to be .*, but got '?{value}"):
         SAM2Segmenter(**{argument: value})
