@@ -43,6 +43,8 @@ def measure(setting: Setting, folder: Path, peers: list[str], rounds: int, peak:
         ValueError: if they are not equal.
     """
     builders = contestants(setting, peers)
+    # First, while nothing else is in memory.
+    memory = {name: peak_memory(partial(build, folder), setting.device) for name, build in builders.items()}
     calls = {name: build(folder) for name, build in builders.items()}
     ours = calls["ours"]
     loss = ours()
@@ -54,12 +56,9 @@ def measure(setting: Setting, folder: Path, peers: list[str], rounds: int, peak:
     seconds = interleaved(calls, rounds, setting.device)
     rows = [row_of(name, ours, seconds[name]) for name in calls]
     for row in rows:
-        row["difference"] = differences.get(row["what"], 0.0)
+        row |= {"difference": differences.get(row["what"], 0.0), "memory_mb": memory[row["what"]]}
         if setting.device == "cuda":
             row["mfu"] = 1e12 * row["tera_flops"] / row["seconds"] / peak
-    del calls, ours  # on a GPU their weights would count
-    for row in rows:
-        row["memory_mb"] = peak_memory(partial(builders[row["what"]], folder), setting.device)
     return rows
 
 
