@@ -6,7 +6,7 @@
 All contestants have the same weights, prompt, completions and advantages, and DAPO's loss without a KL term; losses
 and gradients are equal, or there is no result. ``plain`` repeats the prompt for each answer; ``trl`` is
 ``GRPOTrainer``, its batch ready with all images as patches, while ours may still have to cut them. Contestants take
-turns within each round, seconds are medians. Then the video, the group and the answers are varied, to see that the
+turns within each round, seconds are medians; those that take one answer at a time take one turn. Then the video, the group and the answers are varied, to see that the
 cost grows as the cost model says (``benchmarks/flops.py``).
 """
 
@@ -22,7 +22,7 @@ from benchmarks.flops import update_flops
 from benchmarks.harness import command_line, finish, show
 from benchmarks.measuring import interleaved, peak_memory
 from benchmarks.setting import Setting, described, model_folder
-from benchmarks.updates import Ours, contestants, expect_equal
+from benchmarks.updates import ONE_AT_A_TIME, Ours, contestants, expect_equal
 
 PEERS = ("trl", "plain")
 #: How the setting is varied, one thing at a time.
@@ -43,7 +43,7 @@ def measure(setting: Setting, folder: Path, peers: list[str], rounds: int, peak:
         ValueError: if they are not equal.
     """
     builders = contestants(setting, peers)
-    # First, because this process would not give back to the others what it used.
+    # First, while nothing else is in memory.
     memory = {name: peak_memory(partial(build, folder), setting.device) for name, build in builders.items()}
     calls = {name: build(folder) for name, build in builders.items()}
     ours = calls["ours"]
@@ -53,13 +53,14 @@ def measure(setting: Setting, folder: Path, peers: list[str], rounds: int, peak:
         for name, call in calls.items()
         if name != "ours"
     }
-    seconds = interleaved(calls, rounds, setting.device)
+    alone = {name: call for name, call in calls.items() if name.endswith(ONE_AT_A_TIME)}
+    together = {name: call for name, call in calls.items() if name not in alone}
+    seconds = interleaved(together, rounds, setting.device) | interleaved(alone, 1, setting.device)
     rows = [row_of(name, ours, seconds[name]) for name in calls]
     for row in rows:
-        row["difference"] = differences.get(row["what"], 0.0)
+        row |= {"difference": differences.get(row["what"], 0.0), "memory_mb": memory[row["what"]]}
         if setting.device == "cuda":
             row["mfu"] = 1e12 * row["tera_flops"] / row["seconds"] / peak
-        row["memory_mb"] = memory[row["what"]]
     return rows
 
 
@@ -87,10 +88,12 @@ def sweep(setting: Setting, folder: Path, rounds: int, name: str, values: tuple[
     rows: list[dict[str, Any]] = []
     for value in values:
         changed = setting.varied(**{name: value})
-        calls = {"ours": Ours(changed, folder), "plain": Ours(changed, folder, prefix_sharing=False)}
-        ours, plain = ((call(), call.model) for call in calls.values())
-        expect_equal("plain", ours, plain, setting.device)
-        del ours, plain
+        # One answer at a time, because the memory of sixteen is not everywhere; it takes about as long.
+        plain = Ours(changed, folder, prefix_sharing=False, micro_batch_size=1)
+        calls = {"ours": Ours(changed, folder), "plain": plain}
+        found, expected = ((call(), call.model) for call in calls.values())
+        expect_equal("plain", found, expected, setting.device)
+        del found, expected
         seconds = interleaved(calls, rounds, setting.device)
         prompt, grid = prompt_of(calls["ours"])
         answered = sum(calls["ours"].answers)
@@ -140,7 +143,7 @@ def main(words: list[str] | None = None) -> dict[str, Any]:
     ratio: dict[str, float] = {}
     rows: list[dict[str, Any]] = []
     with model_folder(setting) as folder:
-        for length in LENGTHS.get(setting.device, (setting.length,)):
+        for length in LENGTHS.get(setting.device, (setting.length,)) if arguments.rounds else ():
             case = setting.varied(length=length)
             found = measure(case, folder, arguments.peers or list(PEERS), arguments.rounds, PEAK[arguments.gpu])
             rows += show({"length": length, **row} for row in found)
@@ -160,7 +163,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     """Return the arguments of the command line."""
     parser = command_line(__doc__, device="cuda measures Qwen2.5-VL-3B with random weights")
     parser.add_argument("peers", nargs="*", choices=[*PEERS, []], help="whom to compare with; by default everyone")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="0 leaves the group out, for the sweeps alone")
     parser.add_argument("--sweep_rounds", type=int, default=3, help="0 leaves the sweeps out")
     parser.add_argument("--gpu", choices=sorted(PEAK), default="h200", help="whose peak is 100 %% of MFU")
     Setting.add_options(parser)

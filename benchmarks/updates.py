@@ -15,6 +15,8 @@ from models.reasoners import QwenVL
 
 #: Relative differences of the loss and of gradients that are equal, in float32; in bfloat16 of all gradients together.
 TOLERANCE = {"cpu": 1e-4, "cuda": 5e-2}
+#: What the names of contestants end with that take one answer at a time.
+ONE_AT_A_TIME = "_micro_batch_1"
 
 
 class Ours:
@@ -108,10 +110,10 @@ def contestants(setting: Setting, peers: list[str]) -> dict[str, Any]:
     built: dict[str, Any] = {"ours": partial(Ours, setting)}
     if "plain" in peers:
         built["plain"] = partial(Ours, setting, prefix_sharing=False)
-        built["plain_micro_batch_1"] = partial(Ours, setting, prefix_sharing=False, micro_batch_size=1)
+        built[f"plain{ONE_AT_A_TIME}"] = partial(Ours, setting, prefix_sharing=False, micro_batch_size=1)
     if "trl" in peers:
         built["trl"] = partial(TRL, setting)
-        built["trl_micro_batch_1"] = partial(TRL, setting, accumulation=size)
+        built[f"trl{ONE_AT_A_TIME}"] = partial(TRL, setting, accumulation=size)
     return built
 
 
