@@ -6,8 +6,8 @@
 All contestants have the same weights, prompt, completions and advantages, and DAPO's loss without a KL term; losses
 and gradients are equal, or there is no result. ``plain`` repeats the prompt for each answer; ``trl`` is
 ``GRPOTrainer``, its batch ready with all images as patches, while ours may still have to cut them. Contestants take
-turns within each round, seconds are medians; those that take one answer at a time take one turn. Then the video, the group and the answers are varied, to see that the
-cost grows as the cost model says (``benchmarks/flops.py``).
+turns within each round, seconds are medians; those that take one answer at a time take one turn. Then the video, the
+group and the answers are varied, to see that the cost grows as the cost model says (``benchmarks/flops.py``).
 """
 
 import argparse
