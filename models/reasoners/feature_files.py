@@ -1,4 +1,4 @@
-"""What a frozen vision tower said of a frame, on disk: a second epoch, or another run, need not ask again."""
+"""Features of frames from a frozen vision tower, on disk: a second epoch, or another run, need not encode again."""
 
 import hashlib
 import json

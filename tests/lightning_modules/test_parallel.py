@@ -82,7 +82,7 @@ def test_adapters_are_trained_in_shards(folder, strategy):
 
 @pytest.mark.parametrize("strategy", ["ddp", "zero3", "fsdp"])
 def test_features_on_disk_are_those_of_whole_weights(folder, tmp_path, strategy):
-    """Ranks that find them, or have no samples, do not ask the tower: nobody waits for them, and the curve is the same."""
+    """A rank that finds them, or has no samples, does not call the tower: nobody waits for it to."""
     case = Case("grpo", steps=3, idle=(1,), reasoner={"freeze_vision": True})
     case.options = {"loss": PolicyLoss("dapo", beta=0.05), "micro_batch_size": 3, "num_iterations": 2}
     expected = train(case, folder)
