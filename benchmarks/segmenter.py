@@ -19,7 +19,6 @@ an object to follow: both are a network's own.
 """
 
 import argparse
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,10 +31,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.harness import command_line, finish, show
-from benchmarks.sam2_networks import NETWORKS
+from benchmarks.measuring import interleaved, processor
+from benchmarks.random_models import SAM2_HIERA_LARGE, SAM2_SMALL
 from models.segmenters import Prompt, SAM2Segmenter
 
 PEER = "per_prompt"
+NETWORKS = {"small": SAM2_SMALL, "hiera_large": SAM2_HIERA_LARGE}
 GROUP = 8
 #: most that logits may differ, in parts of the largest: sums in another order, and memories in bfloat16 that follow
 BOUNDS = {"float32": 1e-4, "bfloat16": 0.1}
@@ -130,20 +131,10 @@ def encoded_frames(encoder: nn.Module) -> Iterator[list[int]]:
 # --- the measurement ---------------------------------------------------------------------------------------------
 
 
-def interleaved(calls: dict[str, Callable[[], object]], rounds: int, device: str) -> dict[str, float]:
+def medians(calls: dict[str, Callable[[], object]], rounds: int, device: str) -> dict[str, float]:
     """Return the median seconds of each call."""
-    cuda = device == "cuda"
-    clock = time.perf_counter if cuda else time.process_time
-    wait: Callable[[], None] = torch.cuda.synchronize if cuda else lambda: None
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            wait()
-            started = clock()
-            call()
-            wait()
-            seconds[name].append(clock() - started)
-    return {f"{name}_s": statistics.median(values) for name, values in seconds.items()}
+    clock = time.perf_counter if device == "cuda" else time.process_time
+    return {f"{name}_s": seconds for name, seconds in interleaved(calls, rounds, device, clock).items()}
 
 
 def measure(segmenter: SAM2Segmenter, count: int, num_frames: int, rounds: int, bound: float | None) -> dict[str, Any]:
@@ -167,7 +158,7 @@ def measure(segmenter: SAM2Segmenter, count: int, num_frames: int, rounds: int, 
     row: dict[str, Any] = {"prompts": count, "frames": num_frames, "encoded_frames": sum(encoded)}
     calls: dict[str, Callable[[], object]] = {"ours": lambda: segmenter(frames, prompts, range(num_frames))}
     if bound is None:
-        return row | interleaved(calls, rounds, segmenter.device.type)
+        return row | medians(calls, rounds, segmenter.device.type)
     with encoded_frames(segmenter.model.vision_encoder) as encoded:
         difference = largest_difference(segmenter, frames, prompts)
     if difference > bound:
@@ -180,7 +171,7 @@ def measure(segmenter: SAM2Segmenter, count: int, num_frames: int, rounds: int, 
     calls["shared_features"] = lambda: shared(frames, prompts, range(num_frames))
     calls["encode"] = lambda: encode(segmenter, frames)
     row |= {"difference": difference, "per_prompt_encoded_frames": sum(encoded) - num_frames}
-    row |= interleaved(calls, rounds, segmenter.device.type)
+    row |= medians(calls, rounds, segmenter.device.type)
     return row | {f"{peer}_ratio": row[f"{peer}_s"] / row["ours_s"] for peer in (PEER, "shared_features")}
 
 
@@ -247,6 +238,8 @@ def main(words: list[str] | None = None) -> dict[str, Any]:
         print(f"time, {PEER} over ours, {row['prompts']} prompts, {row['frames']} frames: {row[f'{PEER}_ratio']:.2f}")
     setting = {
         "device": torch.cuda.get_device_name() if arguments.device == "cuda" else "cpu",
+        "processor": processor(arguments.device),
+        "threads": torch.get_num_threads(),
         "network": network,
         "dtype": arguments.dtype,
         "rounds": arguments.rounds,

@@ -2,8 +2,6 @@
 
 import torchvision_shim  # noqa: F401, I001
 
-import platform
-import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from benchmarks.measuring import processor
 from benchmarks.random_models import WORDS, save_mid_size, save_qwen2_5_vl_3b
 from benchmarks.trl_peer import conversation
 from datamodules.structures import LazyStack, VideoSample
@@ -177,11 +176,3 @@ def described(setting: Setting, **more: Any) -> dict[str, Any]:
     return (
         asdict(setting) | {"processor": processor(setting.device), "threads": torch.get_num_threads()} | versions | more
     )
-
-
-def processor(device: str) -> str:
-    """Return the name of what computes."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return found[1] if found else platform.machine()

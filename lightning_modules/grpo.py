@@ -1,4 +1,9 @@
-"""Group relative policy optimisation (arXiv 2402.03300) of a reasoner, in the order in which it happens."""
+"""Group relative policy optimisation (arXiv 2402.03300) of a reasoner, in the order in which it happens.
+
+What the answers of a group have in common is computed once, with the same numbers: features of frames
+(``models/reasoners/vision.py``), the prompt in the rollout (``decoding.py``) and for log-probabilities and gradients
+(``packing.py``), masks of frames and objects (``models/segmenters/lock_step.py``).
+"""
 
 from collections.abc import Sequence
 from contextlib import nullcontext

@@ -40,12 +40,12 @@ class Layout(ABC):
 
 
 @dataclass(frozen=True)
-class Segment:
-    """Consecutive tokens of a row that begin with what all of them may see.
+class PrefixGroup:
+    """Consecutive tokens of a row: a prefix that all of them may see, and the branches behind it.
 
     Args:
-        prefix: number of tokens that come first, each of which sees those before it.
-        branches: numbers of tokens of what follows; a token sees the prefix and those before it in its own branch.
+        prefix: its number of tokens, each of which sees those before it.
+        branches: number of tokens of each; a token sees the prefix and those before it in its own branch.
     """
 
     prefix: int
@@ -58,47 +58,47 @@ class Segment:
 
 
 class PackedLayout(Layout):
-    """Segments one after the other in one row, none of which sees another; without padding and without a block mask.
+    """Groups one after the other in one row, none of which sees another; without padding and without a block mask.
 
-    A prefix attends to itself by the causal kernel. The branches of a segment attend as a batch, each to the keys of
+    A prefix attends to itself by the causal kernel. The branches of a group attend as a batch, each to the keys of
     the prefix with its own behind them (Prefix Grouper, arXiv 2506.05433). For G branches of R tokens behind P this is
     ``P²/2 + G·R·(P + R/2)`` pairs, where separate rows have ``G·(P + R)²/2``.
 
     Args:
-        segments: of the row, in order.
+        groups: of the row, in order.
     """
 
-    def __init__(self, segments: Sequence[Segment]) -> None:
-        self.segments = segments
+    def __init__(self, groups: Sequence[PrefixGroup]) -> None:
+        self.groups = groups
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Attend segment by segment."""
-        lengths = [segment.length for segment in self.segments]
-        parts = zip(self.segments, *(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
-        return torch.cat([part for segment in parts for part in _attend(*segment)], dim=2)
+        """Attend group by group."""
+        lengths = [group.length for group in self.groups]
+        parts = zip(self.groups, *(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
+        return torch.cat([part for group in parts for part in _attend(*group)], dim=2)
 
 
-def _attend(segment: Segment, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
-    """Return what a segment's prefix and its branches read, each ``(1, heads, length, D)``."""
-    prefix = segment.prefix
+def _attend(group: PrefixGroup, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
+    """Return what a group's prefix and its branches read, each ``(1, heads, length, D)``."""
+    prefix = group.prefix
     shared_query, shared_key, shared_value = (tensor[:, :, :prefix] for tensor in (query, key, value))
     read = [sdpa(shared_query, shared_key, shared_value, is_causal=True)]
-    if segment.branches:
-        own_query, own_key, own_value = (_batched(tensor[0, :, prefix:], segment) for tensor in (query, key, value))
+    if group.branches:
+        own_query, own_key, own_value = (_batched(tensor[0, :, prefix:], group) for tensor in (query, key, value))
         keys, values = (
-            torch.cat([seen.expand(len(segment.branches), -1, -1, -1), own], dim=2)
+            torch.cat([seen.expand(len(group.branches), -1, -1, -1), own], dim=2)
             for seen, own in ((shared_key, own_key), (shared_value, own_value))
         )
         # Keys beyond the end of a short branch come later than all its queries, so causality hides them.
         visible = torch.ones(own_query.shape[2], keys.shape[2], dtype=torch.bool, device=query.device).tril(prefix)
         batch = sdpa(own_query, keys, values, visible)
-        read += [branch[None, :, :length] for branch, length in zip(batch, segment.branches, strict=True)]
+        read += [branch[None, :, :length] for branch, length in zip(batch, group.branches, strict=True)]
     return read
 
 
-def _batched(tensor: Tensor, segment: Segment) -> Tensor:
+def _batched(tensor: Tensor, group: PrefixGroup) -> Tensor:
     """Return the branches in ``(heads, tokens, D)`` as a batch ``(branches, heads, longest, D)``, zeros at the ends."""
-    branches = tensor.transpose(0, 1).split(segment.branches)
+    branches = tensor.transpose(0, 1).split(group.branches)
     return pad_sequence(branches, batch_first=True).transpose(1, 2)
 
 
@@ -128,4 +128,5 @@ def _attention(
 
 
 AttentionInterface.register(SHARED_PREFIX, _attention)
+# For passes without a layout: with one, transformers finds nothing to mask, because there is no padding.
 AttentionMaskInterface.register(SHARED_PREFIX, sdpa_mask)

@@ -40,20 +40,28 @@ class Decoding(Layout):
 
     def __init__(self, prompts: Sequence[PromptCache], group_size: int) -> None:
         lengths = torch.tensor([prompt.keys[0].shape[1] for prompt in prompts])
-        self._valid = torch.arange(int(lengths.max())) < lengths[:, None]
-        self._shared = []
-        for _ in range(len(prompts[0].keys)):
-            keys = _stacked([prompt.keys.pop(0) for prompt in prompts])
-            values = _stacked([prompt.values.pop(0) for prompt in prompts])
-            self._shared.append((keys, values))
-        self._valid = self._valid[:, None, None].to(keys.device)
+        #: keys and values of prompts by layer, ``(groups, kv_heads, P, D)`` with the longest prompt's P
+        self._shared = [
+            (
+                _stacked([prompt.keys.pop(0) for prompt in prompts]),
+                _stacked([prompt.values.pop(0) for prompt in prompts]),
+            )
+            for _ in range(len(prompts[0].keys))
+        ]
+        _, heads, longest, width = self._shared[0][0].shape
+        device = self._shared[0][0].device
+        #: which of them are no padding, ``bool (groups, 1, 1, P)``
+        self._valid = (torch.arange(longest) < lengths[:, None])[:, None, None].to(device)
+        #: the group of each row, ``int64 (rows,)`` on the CPU
         self._group = torch.arange(len(prompts)).repeat_interleave(group_size)
-        room = (len(self._group), keys.shape[1], FIRST_ROOM, keys.shape[3])
-        # Under autocast keys, which are rotated, may be of another dtype than values.
+        #: keys and values of rows by layer, ``(rows, kv_heads, room, D)``; under autocast keys, which are rotated, may
+        #: be of another dtype than values
+        room = (len(self._group), heads, FIRST_ROOM, width)
         self._own = [(_fixed(keys.new_zeros(room)), _fixed(values.new_zeros(room))) for keys, values in self._shared]
-        self._seen = torch.zeros(FIRST_ROOM, dtype=torch.bool, device=keys.device)
-        self._place = torch.full((1,), -1, device=keys.device)
+        #: which of them are written, ``bool (room,)``, how many, and the place of the last, ``int64 (1,)``
+        self._seen = torch.zeros(FIRST_ROOM, dtype=torch.bool, device=device)
         self._length = 0
+        self._place = torch.full((1,), -1, device=device)
         self._arrange()
 
     def step(self) -> None:

@@ -1,4 +1,4 @@
-"""What a frozen vision tower said of a frame, on disk: a second epoch, or another run, need not ask again."""
+"""Features of frames from a frozen vision tower, on disk: a second epoch, or another run, need not encode again."""
 
 import hashlib
 import json
@@ -78,7 +78,7 @@ def fingerprint(tower: nn.Module) -> str:
 
     Args:
         tower: of transformers, with whole weights, on any device; they are read in chunks. Adapters count as weights,
-            but not whether they are switched off.
+            but not whether they are switched off. Buffers follow from the configuration.
 
     Raises:
         ValueError: if a weight is elsewhere: on another rank, or nowhere yet.
@@ -86,7 +86,7 @@ def fingerprint(tower: nn.Module) -> str:
     network: Any = tower
     config = {name: value for name, value in network.config.to_dict().items() if name != "_name_or_path"}
     described = json.dumps([_VERSION, type(tower).__name__, config], sort_keys=True, default=str)
-    state = tower.state_dict()
+    state = dict(tower.named_parameters())  # `state_dict` would put gathered weights back into FSDP's shards
     for name, weight in state.items():
         if weight.is_meta or not weight.numel():
             raise ValueError(
@@ -120,5 +120,6 @@ def _digest(*tensors: Tensor) -> str:
     for tensor in tensors:
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
         for chunk in tensor.detach().flatten().split(_CHUNK):
-            digest.update(chunk.cpu().contiguous().view(torch.uint8).numpy().data)
+            # A copy, because FSDP could not free what an array of numpy has shared.
+            digest.update(chunk.to("cpu", copy=True).contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from models.reasoners.attention import Segment
+from models.reasoners.attention import PrefixGroup
 from models.reasoners.pictures import Picture
 
 
@@ -71,7 +71,7 @@ class PackedRow:
     Args:
         token_ids: ``int64 (L,)``.
         positions: M-RoPE, ``int64 (3, L)``.
-        segments: one per group.
+        groups: their numbers of tokens.
         pictures: in the order of their placeholders.
         predictors: ``int64 (tokens,)``: for each answer token in order, the place of the token before it.
         targets: ``int64 (tokens,)``: the answer tokens.
@@ -79,7 +79,7 @@ class PackedRow:
 
     token_ids: Tensor
     positions: Tensor
-    segments: list[Segment]
+    groups: list[PrefixGroup]
     pictures: list[Picture]
     predictors: Tensor
     targets: Tensor
@@ -101,7 +101,7 @@ def pack(groups: Sequence[Sequence[Attempt]]) -> PackedRow:
     tokens: list[Tensor] = []
     positions: list[Tensor] = []
     pictures: list[Picture] = []
-    segments: list[Segment] = []
+    packed: list[PrefixGroup] = []
     predictors: list[Tensor] = []
     targets: list[Tensor] = []
     length = 0
@@ -127,9 +127,9 @@ def pack(groups: Sequence[Sequence[Attempt]]) -> PackedRow:
             targets.append(tail[asked:])
             branches.append(len(tail))
             length += len(tail)
-        segments.append(Segment(prefix, tuple(branches)) if len(group) > 1 else Segment(prefix + branches[0]))
+        packed.append(PrefixGroup(prefix, tuple(branches)) if len(group) > 1 else PrefixGroup(prefix + branches[0]))
     return PackedRow(
-        torch.cat(tokens), torch.cat(positions, dim=1), segments, pictures, torch.cat(predictors), torch.cat(targets)
+        torch.cat(tokens), torch.cat(positions, dim=1), packed, pictures, torch.cat(predictors), torch.cat(targets)
     )
 
 

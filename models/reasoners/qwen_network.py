@@ -39,8 +39,8 @@ class QwenNetwork(Reasoner):
             answer, with the same numbers.
         compile_decoding: compile the pass that is made for every token of a rollout; on CUDA it is kept as a graph.
             The first rollouts are slow.
-        vision_cache: folder where GRPO keeps what a frozen vision tower said of each frame, for later epochs and other
-            runs; None keeps it as long as the sample lives.
+        vision_cache: folder where GRPO keeps the features of each frame, for later epochs and other runs; the tower
+            must be frozen. None keeps them as long as the sample lives.
     """
 
     def __init__(
@@ -166,22 +166,26 @@ class QwenNetwork(Reasoner):
             positions: M-RoPE, ``int64 (3, B, L)``.
             layout: who attends to whom.
             pictures: in the order of their placeholders.
+
+        Returns:
+            What ``head`` returns.
         """
         token_ids, positions = token_ids.to(self.device), positions.to(self.device)
         network = self._policy.model
         inputs: dict[str, Any] = {"inputs_embeds": network.get_input_embeddings()(token_ids)}
         if pictures:
             features = (
-                self.vision.see(pictures, network, self._refers)
+                self.vision.features(pictures, network, self._refers)
                 if self.prefix_sharing
-                else self.vision.ask(pictures, network)
+                else self.vision.encode(pictures, network)
             )
             where = token_ids == self.encoder.image_token
             words = inputs["inputs_embeds"]
-            tokens = torch.cat([seen.tokens for seen in features]).to(words.dtype)  # under autocast they are smaller
+            # Under autocast they are of another dtype than words.
+            tokens = torch.cat([picture.tokens for picture in features]).to(words.dtype)
             inputs["inputs_embeds"] = words.masked_scatter(where[..., None], tokens)
             if features[0].deepstack:
-                levels = zip(*(seen.deepstack for seen in features), strict=True)
+                levels = zip(*(picture.deepstack for picture in features), strict=True)
                 inputs["deepstack_visual_embeds"] = [torch.cat(level) for level in levels]
                 inputs["visual_pos_masks"] = where
         output = network.language_model(position_ids=positions, layout=layout, use_cache=False, **inputs)
@@ -238,7 +242,7 @@ class QwenNetwork(Reasoner):
         if self.vision_cache is not None and not frozen:
             raise ValueError(
                 f"Expected a frozen vision tower because `vision_cache={str(self.vision_cache)!r}` is set, but it is "
-                "trained, so what it says changes; set `freeze_vision: true`, or leave `vision_cache` out"
+                "trained, so its features change; set `freeze_vision: true`, or leave `vision_cache` out"
             )
         return frozen
 

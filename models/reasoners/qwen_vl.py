@@ -68,7 +68,7 @@ class QwenVL(QwenNetwork):
             return PolicyOutput(*(part[:0] for part in self.logprobs([self._blank], temperature)))
         row = pack(self._groups(episodes))
         score = partial(self._score, row.predictors.to(self.device), row.targets.to(self.device), temperature)
-        layout = PackedLayout(row.segments)
+        layout = PackedLayout(row.groups)
         scores, entropy = self(score, row.token_ids[None], row.positions[:, None], layout, row.pictures)
         lengths = torch.tensor([len(episode.last.completion.token_ids) for episode in episodes])
         mask = (torch.arange(int(lengths.max()))[None] < lengths[:, None]).to(self.device)

@@ -1,4 +1,4 @@
-"""What a vision tower says of pictures: asked no more often than its answer can change."""
+"""Features of pictures from a vision tower, which is called no more often than they can change."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,12 +26,12 @@ class Features(NamedTuple):
 
 
 class Vision:
-    """Asks a vision tower, and remembers.
+    """Encodes pictures with a vision tower, and keeps their features.
 
-    Inside ``once`` a tower is asked about each picture once. What a frozen one said is remembered as long as the
-    sample lives, so that passes with gradient, which come later, need not ask; what a trained one said is forgotten at
-    the end, and passes with gradient ask it anew. Outside nothing new is remembered: whether a pass asks the tower must
-    not depend on what this rank saw before, because where weights are sharded all ranks ask together.
+    Inside ``once`` a tower encodes each picture once. Features of a frozen one are kept as long as the sample lives, so
+    that passes with gradient, which come later, find them; those of a trained one are forgotten at the end, and passes
+    with gradient encode anew. Outside nothing new is kept: whether a pass calls the tower must not depend on what this
+    rank saw before, because where weights are sharded all ranks call it together.
 
     Args:
         encoder: of the pictures.
@@ -45,7 +45,7 @@ class Vision:
         self.cache = cache
         self._files: FeatureFiles | None = None
         self._keeps = False
-        # by whether it is the reference that is asked, where its tower is another one
+        # by whether they are the reference's, where its tower is another one
         self._memories: dict[bool, PictureMemory[Features]] = {False: PictureMemory(), True: PictureMemory()}
 
     @contextmanager
@@ -60,8 +60,8 @@ class Vision:
                 for memory in self._memories.values():
                     memory.clear()
 
-    def see(self, pictures: Sequence[Picture], network: Any, is_reference: bool = False) -> list[Features]:
-        """Return what is known of pictures, and ask about the others, with gradient if the tower is trained.
+    def features(self, pictures: Sequence[Picture], network: Any, is_reference: bool = False) -> list[Features]:
+        """Return the features that are known, and encode the other pictures, with gradient if the tower is trained.
 
         Args:
             pictures: any, some perhaps more than once.
@@ -71,29 +71,29 @@ class Vision:
         lasts = self.is_frozen or (self._keeps and not torch.is_grad_enabled())
         memory = self._memories[is_reference and not self.is_frozen] if lasts else PictureMemory[Features]()
         unseen = [picture for picture in dict.fromkeys(pictures) if picture not in memory]
-        fresh = dict(zip(unseen, self._recall(unseen, network), strict=True)) if unseen else {}
+        fresh = dict(zip(unseen, self._read_or_encode(unseen, network), strict=True)) if unseen else {}
         if self._keeps and lasts:
             for picture, features in fresh.items():
                 memory[picture] = features
         return [fresh[picture] if picture in fresh else memory[picture] for picture in pictures]
 
-    def ask(self, pictures: Sequence[Picture], network: Any) -> list[Features]:
-        """Run the tower on all of them, whatever is known."""
+    def encode(self, pictures: Sequence[Picture], network: Any) -> list[Features]:
+        """Run the tower on all pictures, whatever is known."""
         images = EncodedImages.concatenate([self.encoder.picture(picture) for picture in pictures])
         device = network.device
-        said = network.get_image_features(images.pixel_values.to(device), images.grid.to(device), return_dict=True)
-        levels = [said.pooler_output, *getattr(said, "deepstack_features", ())]
+        output = network.get_image_features(images.pixel_values.to(device), images.grid.to(device), return_dict=True)
+        levels = [output.pooler_output, *getattr(output, "deepstack_features", ())]
         return [Features(tokens, tuple(deepstack)) for tokens, *deepstack in zip(*levels, strict=True)]
 
-    def _recall(self, pictures: Sequence[Picture], network: Any) -> list[Features]:
-        """Read features from disk, and ask about what is not there."""
+    def _read_or_encode(self, pictures: Sequence[Picture], network: Any) -> list[Features]:
+        """Read features from disk, and encode what is not there."""
         if self.cache is None or not self._keeps:
-            return self.ask(pictures, network)
+            return self.encode(pictures, network)
         self._files = self._files or FeatureFiles(self.cache, fingerprint(network.visual))
         keys = [FeatureFiles.key(self.encoder.picture(picture)) for picture in pictures]
         kept = {picture: self._files.read(key) for picture, key in zip(pictures, keys, strict=True)}
         unseen = [picture for picture in pictures if kept[picture] is None]
-        for picture, (tokens, deepstack) in zip(unseen, self.ask(unseen, network) if unseen else [], strict=True):
+        for picture, (tokens, deepstack) in zip(unseen, self.encode(unseen, network) if unseen else [], strict=True):
             kept[picture] = (tokens, *deepstack)
             self._files.write(keys[pictures.index(picture)], (tokens, *deepstack))
         found = [[level.to(network.device) for level in kept[picture] or ()] for picture in pictures]

@@ -129,16 +129,7 @@ class SAM2Segmenter(TrackingSegmenter):
     def track_all(
         self, video: EncodedVideo, prompts: Sequence[Prompt], segment_frames: Sequence[int]
     ) -> Iterator[Tracked]:
-        """Propagate the objects of distinct prompts in lock-step, or prompt by prompt; see ``lock_step``.
-
-        Args:
-            video: the encoded frames.
-            prompts: on the CPU, each with at least one box; every box is prompted as it is.
-            segment_frames: time indices that are wanted.
-
-        Returns:
-            Every box of every prompt at every wanted time, in any order and in batches of any size.
-        """
+        """Propagate the objects of distinct prompts in lock-step, or prompt by prompt; see ``lock_step``."""
         if self.released or not self.lock_step:
             yield from super().track_all(video, prompts, segment_frames)
             return

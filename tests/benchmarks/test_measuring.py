@@ -31,7 +31,7 @@ def test_contestants_take_turns(monkeypatch):
     seconds = iter([5.0, 1.0, 3.0, 2.0, 4.0, 30.0])
     called = []
 
-    def timed(call, device):
+    def timed(call, device, clock):
         call()
         return next(seconds)
 

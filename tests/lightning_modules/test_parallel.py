@@ -80,6 +80,19 @@ def test_adapters_are_trained_in_shards(folder, strategy):
     expect_equal(train_on_ranks(replace(case, strategy=strategy), folder), train(case, folder))
 
 
+@pytest.mark.parametrize("strategy", ["ddp", "zero3", "fsdp"])
+def test_features_on_disk_are_those_of_whole_weights(folder, tmp_path, strategy):
+    """A rank that finds them, or has no samples, does not call the tower: nobody waits for it to."""
+    case = Case("grpo", steps=3, idle=(1,), reasoner={"freeze_vision": True})
+    case.options = {"loss": PolicyLoss("dapo", beta=0.05), "micro_batch_size": 3, "num_iterations": 2}
+    expected = train(case, folder)
+    case.reasoner = case.reasoner | {"vision_cache": tmp_path}
+    for _ in range(2):
+        expect_equal(train_on_ranks(replace(case, strategy=strategy), folder), expected)
+    assert len(list(tmp_path.iterdir())) == 1  # one tower
+    assert list(tmp_path.rglob("*.safetensors"))
+
+
 @pytest.mark.parametrize(
     ("strategy", "precision"),
     [*((strategy, "32-true") for strategy in (None, *SHARDED)), ("zero2", "bf16-mixed"), ("zero3", "bf16-mixed")],

@@ -13,6 +13,7 @@ from dialogues.episode import Episode
 from lightning_modules import AdamWConfig, GRPOModule
 from lightning_modules.policy.losses import PolicyLoss
 from models.reasoners import LoRA, QwenVL
+from models.reasoners.base import PolicyOutput
 from models.reasoners.scratch import ScratchConfig, save
 from rewards.base import Reward
 from tests.lightning_modules.test_training import loader, parts, samples, trainer
@@ -130,6 +131,27 @@ def test_without_sharing_each_answer_has_pictures_of_its_own(folder, tmp_path):
     answers = 4 * videos[0].num_frames
     counts = step(folder, tmp_path, videos, prefix_sharing=False, freeze_vision=True)
     assert counts == {"policy": (1 + 1 + 2) * answers + BLANK, "reference": answers}  # rollout, old and two updates
+
+
+@pytest.mark.parametrize(
+    ("num_iterations", "beta", "fixed"),
+    [(1, 0.0, 0), (2, 0.0, 1), (1, 0.1, 1), (2, 0.1, 2)],
+    ids=["on_policy", "old", "reference", "old_and_reference"],
+)
+def test_one_update_needs_no_pass_for_the_policy_that_answered(
+    folder, tmp_path, monkeypatch, num_iterations, beta, fixed
+):
+    """It is the policy itself; passes without gradient are for old policies and the reference only."""
+    passes, logprobs = [], QwenVL.logprobs
+
+    def noted(*arguments: Any) -> PolicyOutput:
+        passes.append(torch.is_grad_enabled())
+        return logprobs(*arguments)
+
+    monkeypatch.setattr(QwenVL, "logprobs", noted)
+    module = grpo(QwenVL(str(folder), dtype="float32"), loss=PolicyLoss(beta=beta), num_iterations=num_iterations)
+    trainer(tmp_path).fit(module, loader(samples(1)))
+    assert passes == [False] * fixed + [True] * num_iterations
 
 
 def test_a_tower_that_changed_is_asked_again(folder):

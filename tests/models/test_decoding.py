@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.reasoners.attention import PackedLayout, Segment
+from models.reasoners.attention import PackedLayout, PrefixGroup
 from models.reasoners.decoding import FIRST_ROOM, Decoding, PromptCache
 
 HEADS, KV_HEADS, WIDTH = 6, 2, 8
@@ -26,20 +26,20 @@ def states(length: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(
-    "segments",
+    "groups",
     [
-        [Segment(5)],
-        [Segment(4, (3,))],
-        [Segment(1, (1, 1))],
-        [Segment(7, (2, 5, 1, 4))],
-        [Segment(3, (2, 2)), Segment(6), Segment(2, (1, 6))],
+        [PrefixGroup(5)],
+        [PrefixGroup(4, (3,))],
+        [PrefixGroup(1, (1, 1))],
+        [PrefixGroup(7, (2, 5, 1, 4))],
+        [PrefixGroup(3, (2, 2)), PrefixGroup(6), PrefixGroup(2, (1, 6))],
     ],
 )
-def test_packed_attention_is_attention_under_a_block_mask(segments):
-    owner = []  # of each token: its segment, and its branch there, 0 for the prefix
-    for number, segment in enumerate(segments):
-        owner += [(number, 0)] * segment.prefix
-        owner += [(number, branch) for branch, length in enumerate(segment.branches, 1) for _ in range(length)]
+def test_packed_attention_is_attention_under_a_block_mask(groups):
+    owner = []  # of each token: its group, and its branch there, 0 for the prefix
+    for number, group in enumerate(groups):
+        owner += [(number, 0)] * group.prefix
+        owner += [(number, branch) for branch, length in enumerate(group.branches, 1) for _ in range(length)]
     visible = torch.tensor(
         [
             [a <= q and owner[a][0] == owner[q][0] and owner[a][1] in (0, owner[q][1]) for a in range(len(owner))]
@@ -47,7 +47,7 @@ def test_packed_attention_is_attention_under_a_block_mask(segments):
         ]
     )
     query, key, value = states(len(owner))
-    found = PackedLayout(segments).attend(0, query[None], key[None], value[None])
+    found = PackedLayout(groups).attend(0, query[None], key[None], value[None])
     assert found.shape == (1, HEADS, len(owner), WIDTH)
     assert torch.allclose(found[0].double(), attention(query, key, value, visible), atol=1e-6)
 

@@ -189,10 +189,10 @@ def test_the_row_holds_each_token_once(folder, name):
 def test_the_second_turn_shares_the_first_question(folder):
     reasoner, case = load(folder), CASES["second_turn_with_pictures"]
     row = pack(reasoner._groups(case.episodes))
-    (segment,) = row.segments
+    (group,) = row.groups
     first = reasoner._prompt(case.episodes[0].sample, case.episodes[0].chat)
-    assert segment.prefix > first.starts[1] + 2  # both pictures of the first question
-    assert len(segment.branches) == 4
+    assert group.prefix > first.starts[1] + 2  # both pictures of the first question
+    assert len(group.branches) == 4
     assert [picture.frame.index for picture in row.pictures] == [0, 1, 2, 3, 2, 3]
 
 

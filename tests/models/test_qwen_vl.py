@@ -97,6 +97,19 @@ def test_shared_prefix_equals_separate_rows(folder, lengths, checkpointing):
     assert_same_gradients(shared_grads, plain_grads)
 
 
+def test_no_mask_of_tokens_by_tokens_is_built(reasoner):
+    """It would grow with the square of the row; who sees whom is said by the layout."""
+    masks = []
+    for layer in reasoner.model.model.language_model.layers:
+        layer.register_forward_pre_hook(
+            lambda layer, args, kwargs: masks.append(kwargs["attention_mask"]), with_kwargs=True
+        )
+    reasoner.logprobs(episodes(reasoner, [[2, 5], [7], [1, 1]]))
+    reasoner.generate(*prompts(), 2, Sampling(max_completion_length=3))
+    assert len(masks) > 4
+    assert all(mask is None for mask in masks)
+
+
 def test_logprobs_are_those_of_the_plain_model(reasoner, folder):
     """One episode, computed by transformers alone from its own positions."""
     (episode,) = episodes(reasoner, [[6]])
@@ -122,8 +135,8 @@ def test_questions_about_the_same_frames_share_them(reasoner):
     for one, length in ((first, 4), (second, 6)):
         completion = reasoner.encode("the red"[:length])
         both.append(Episode(one, chat(one, (56, 84), (56, 84)), [Turn(completion, Answer())]))
-    (segment,) = pack(reasoner._groups(both)).segments
-    assert segment.prefix > 2 * 2 * 3  # the image tokens of both frames
+    (group,) = pack(reasoner._groups(both)).groups
+    assert group.prefix > 2 * 2 * 3  # the image tokens of both frames
     shared = reasoner.logprobs(both).logprobs
     for index, episode in enumerate(both):
         alone = reasoner.logprobs([episode]).logprobs[0]
@@ -141,7 +154,7 @@ def test_prompts_that_differ_before_an_image_share_what_comes_before(reasoner):
     ]
     row = pack(reasoner._groups(both))
     assert row.pictures == [Picture(one.frames, frame) for said in (chats[0], early) for frame in said.frames]
-    assert [len(segment.branches) for segment in row.segments] == [2]
+    assert [len(group.branches) for group in row.groups] == [2]
     shared = reasoner.logprobs(both).logprobs
     assert torch.allclose(shared[1], reasoner.logprobs(both[1:]).logprobs[0], atol=1e-5)
 
