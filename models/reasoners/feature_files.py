@@ -74,7 +74,10 @@ class FeatureFiles:
 
 
 def fingerprint(tower: nn.Module) -> str:
-    """Return the name of a vision tower: of its configuration with transformers' version, and of its weights and dtype.
+    """Return the name of a vision tower's features.
+
+    It is of the tower's configuration with transformers' version, of its weights and their dtype, and of the dtype that
+    autocast computes in where it is called.
 
     Args:
         tower: of transformers, with whole weights, on any device; they are read in chunks. Adapters count as weights,
@@ -85,7 +88,6 @@ def fingerprint(tower: nn.Module) -> str:
     """
     network: Any = tower
     config = {name: value for name, value in network.config.to_dict().items() if name != "_name_or_path"}
-    described = json.dumps([_VERSION, type(tower).__name__, config], sort_keys=True, default=str)
     state = dict(tower.named_parameters())  # `state_dict` would put gathered weights back into FSDP's shards
     for name, weight in state.items():
         if weight.is_meta or not weight.numel():
@@ -93,6 +95,9 @@ def fingerprint(tower: nn.Module) -> str:
                 f"Expected whole weights in the vision tower, but `{name}` has shape {tuple(weight.shape)} on "
                 f"{weight.device}; take the fingerprint after weights are loaded, and where they are gathered"
             )
+    device = next(tower.parameters()).device.type
+    computed = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    described = json.dumps([_VERSION, type(tower).__name__, config, str(computed)], sort_keys=True, default=str)
     weights = [f"{name} {_digest(state[name])}" for name in sorted(state)]
     return hashlib.blake2b("\n".join([described, *weights]).encode(), digest_size=16).hexdigest()
 

@@ -29,7 +29,9 @@ class EncodedImages:
 
     @classmethod
     def concatenate(cls, parts: Sequence["EncodedImages"]) -> "EncodedImages":
-        """Return all images, in order."""
+        """Return all images, in order; there may be none."""
+        if not parts:
+            return cls(torch.zeros(0, 0), torch.zeros(0, 3, dtype=torch.long))
         return cls(torch.cat([part.pixel_values for part in parts]), torch.cat([part.grid for part in parts]))
 
 

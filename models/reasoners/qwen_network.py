@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -9,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from datamodules.structures import VideoSample
-from dialogues.chat import Chat
+from datamodules.structures import LazyStack, VideoSample
+from dialogues.chat import Chat, Exact, Frame
 from dialogues.episode import Completion
 from models.reasoners import adapters
 from models.reasoners.adapters import LoRA
@@ -165,11 +166,14 @@ class QwenNetwork(Reasoner):
             token_ids: ``int64 (B, L)``.
             positions: M-RoPE, ``int64 (3, B, L)``.
             layout: who attends to whom.
-            pictures: in the order of their placeholders.
+            pictures: in the order of their placeholders. Without any a pass with gradient looks at the blank picture,
+                of which nothing is read: ranks must call the tower as often, and its gradients must reach all of them.
 
         Returns:
             What ``head`` returns.
         """
+        if not pictures and torch.is_grad_enabled():
+            pictures = [self._blank_picture]
         token_ids, positions = token_ids.to(self.device), positions.to(self.device)
         network = self._policy.model
         inputs: dict[str, Any] = {"inputs_embeds": network.get_input_embeddings()(token_ids)}
@@ -229,6 +233,12 @@ class QwenNetwork(Reasoner):
         if self._active is not None:
             return self._active
         return self.model if self.lora is None else self.model.get_base_model()
+
+    @cached_property
+    def _blank_picture(self) -> Picture:
+        """The smallest frame there is: one token."""
+        side = self.encoder.factor
+        return Picture(LazyStack.of(torch.zeros(1, 3, side, side, dtype=torch.uint8)), Frame(0, Exact(side, side)))
 
     def _load(self) -> Any:
         return AutoModelForImageTextToText.from_pretrained(

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from trl.trainer.utils import entropy_from_logits, selective_log_softmax
 
-from datamodules.structures import LazyStack, VideoSample
-from dialogues.chat import Chat, Exact, Frame, Message
+from datamodules.structures import VideoSample
+from dialogues.chat import Chat, Message
 from dialogues.episode import Answer, Completion, Episode, Turn
 from models.reasoners.attention import PackedLayout
 from models.reasoners.base import PolicyOutput, Sampling
@@ -103,11 +103,11 @@ class QwenVL(QwenNetwork):
 
     @cached_property
     def _blank(self) -> Episode:
-        """An episode about the smallest frame there is, of an answer without words."""
+        """An episode about the blank picture, of an answer without words."""
+        frames, frame = self._blank_picture
         side = self.encoder.factor
-        sample = VideoSample("", "", "", [0], LazyStack.of(torch.zeros(1, 3, side, side, dtype=torch.uint8)))
-        chat = Chat((Message("user", (Frame(0, Exact(side, side)),)),), (side, side), (0,), (0,))
-        return Episode(sample, chat, [Turn(self.encode(""), Answer())])
+        chat = Chat((Message("user", (frame,)),), (side, side), (0,), (0,))
+        return Episode(VideoSample("", "", "", [0], frames), chat, [Turn(self.encode(""), Answer())])
 
     def _decode(self, prompts: Sequence[EncodedPrompt], group_size: int, draw: TokenSampler) -> tuple[Tensor, Tensor]:
         """Return token ids and their log-probabilities, ``(rows, length)`` each; rows are padded after their end."""

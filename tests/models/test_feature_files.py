@@ -245,6 +245,8 @@ def test_a_fingerprint_is_of_configuration_dtype_and_weights(folder: Path, tmp_p
     AutoModelForImageTextToText.from_pretrained(folder).save_pretrained(moved)
     assert fingerprint(tower(moved)) == name
 
+    with torch.autocast("cpu", torch.bfloat16):
+        assert fingerprint(tower(folder)) != name
     others = [tower(folder, torch.bfloat16)]
     for change in ("a weight", "a bias", "the configuration"):
         other = tower(folder)
