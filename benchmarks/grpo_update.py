@@ -88,7 +88,7 @@ def sweep(setting: Setting, folder: Path, rounds: int, name: str, values: tuple[
     rows: list[dict[str, Any]] = []
     for value in values:
         changed = setting.varied(**{name: value})
-        # One answer at a time, because the memory of sixteen is not everywhere; it takes about as long.
+        # One answer at a time, for sixteen need much memory at once; on a CPU it is the faster way.
         plain = Ours(changed, folder, prefix_sharing=False, micro_batch_size=1)
         calls = {"ours": Ours(changed, folder), "plain": plain}
         found, expected = ((call(), call.model) for call in calls.values())

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from datamodules.files import write_atomically
 from models.reasoners.prompts import EncodedImages
@@ -90,7 +91,7 @@ def fingerprint(tower: nn.Module) -> str:
     config = {name: value for name, value in network.config.to_dict().items() if name != "_name_or_path"}
     state = dict(tower.named_parameters())  # `state_dict` would put gathered weights back into FSDP's shards
     for name, weight in state.items():
-        if weight.is_meta or not weight.numel():
+        if weight.is_meta or not weight.numel() or isinstance(weight, DTensor):
             raise ValueError(
                 f"Expected whole weights in the vision tower, but `{name}` has shape {tuple(weight.shape)} on "
                 f"{weight.device}; take the fingerprint after weights are loaded, and where they are gathered"
