@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -101,6 +101,7 @@ class QwenNetwork(Reasoner):
         if self.freeze_vision:
             self._policy.model.visual.requires_grad_(False)
         self.vision = Vision(self.encoder, self._vision_is_frozen(), self.vision_cache)
+        self.register_load_state_dict_post_hook(lambda *_: self.vision.forget())  # type: ignore[no-untyped-call]
         if self.gradient_checkpointing:
             self._policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             self._policy.enable_input_require_grads()  # otherwise nothing below frozen embeddings is recomputed
@@ -246,6 +247,13 @@ class QwenNetwork(Reasoner):
             dtype=getattr(torch, self.dtype),
             attn_implementation={"text_config": SHARED_PREFIX, "vision_config": self.attn_implementation},
         )
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        """Move or cast the weights: what torch's modules do in ``to`` and its like."""
+        if self.model is not None:
+            self.vision.forget()
+        moved: Self = super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        return moved
 
     def _vision_is_frozen(self) -> bool:
         frozen = not any(weight.requires_grad for weight in self._policy.model.visual.parameters())

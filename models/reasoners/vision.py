@@ -57,8 +57,13 @@ class Vision:
         finally:
             self._keeps = False
             if not self.is_frozen:
-                for memory in self._memories.values():
-                    memory.clear()
+                self.forget()
+
+    def forget(self) -> None:
+        """Forget everything, because the tower is another one now, or elsewhere."""
+        for memory in self._memories.values():
+            memory.clear()
+        self._files = None
 
     def features(self, pictures: Sequence[Picture], network: Any, is_reference: bool = False) -> list[Features]:
         """Return the features that are known, and encode the other pictures, with gradient if the tower is trained.

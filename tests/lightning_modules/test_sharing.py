@@ -173,6 +173,26 @@ def test_a_tower_that_changed_is_asked_again(folder):
         assert counts["policy"] == 2 + BLANK + (0 if frozen else 2)
 
 
+@pytest.mark.parametrize("change", ["weights", "dtype"])
+def test_a_frozen_tower_that_is_made_another_is_asked_again(folder, tmp_path, change):
+    """By weights of a checkpoint or by another dtype, while the sample lives; on disk it has another name."""
+    video = samples(1)[0]
+    chat = parts()["dialogue"].ask(video, [0, 1])
+    reasoner = QwenVL(str(folder), dtype="float32", freeze_vision=True, vision_cache=tmp_path)
+    reasoner.configure()
+    counts, prompt = looks(reasoner), reasoner._prompt(video, chat)
+    others = {name: weight + 0.1 if "visual" in name else weight for name, weight in reasoner.state_dict().items()}
+    with torch.no_grad():
+        with reasoner.seeing_once():
+            reasoner._read(prompt)
+        reasoner.load_state_dict(others) if change == "weights" else reasoner.to(torch.bfloat16)
+        before = counts["policy"]
+        with reasoner.seeing_once():
+            reasoner._read(prompt)
+    assert counts["policy"] == before + 2 + BLANK
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_features_on_disk_spare_the_tower_in_another_run(folder, tmp_path):
     videos, settings = samples(2), {"freeze_vision": True, "vision_cache": tmp_path / "features"}
     frames = videos[0].num_frames  # both videos have the same pixels
