@@ -31,6 +31,10 @@ class PictureMemory(Generic[Known]):
     def __setitem__(self, picture: Picture, known: Known) -> None:
         self._by_frames.setdefault(picture.frames, {})[picture.frame] = known
 
+    def __reduce__(self) -> tuple[type["PictureMemory[Known]"], tuple[()]]:
+        """Begin copies empty: they will be asked about the frames of other samples."""
+        return type(self), ()
+
     def clear(self) -> None:
         """Forget everything."""
         self._by_frames.clear()

@@ -101,7 +101,7 @@ class QwenNetwork(Reasoner):
         if self.freeze_vision:
             self._policy.model.visual.requires_grad_(False)
         self.vision = Vision(self.encoder, self._vision_is_frozen(), self.vision_cache)
-        self.register_load_state_dict_post_hook(lambda *_: self.vision.forget())  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_forget_features)  # type: ignore[no-untyped-call]
         if self.gradient_checkpointing:
             self._policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             self._policy.enable_input_require_grads()  # otherwise nothing below frozen embeddings is recomputed
@@ -280,3 +280,7 @@ class QwenNetwork(Reasoner):
             [Picture(sample.frames, frame) for frame in chat.frames],
             where.nonzero()[:, 0][counts.cumsum(dim=0) - counts].tolist(),
         )
+
+
+def _forget_features(reasoner: QwenNetwork, _: Any) -> None:
+    reasoner.vision.forget()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -115,6 +116,7 @@ class QwenVL(QwenNetwork):
             prompts, group_size = [prompt for prompt in prompts for _ in range(group_size)], 1
         caches, firsts = zip(*map(self._read, prompts), strict=True)
         decoding = Decoding(caches, group_size)
+        go_on = self._compiled if self.compile_decoding else self._go_on
         logits = torch.cat(firsts).repeat_interleave(group_size, dim=0)
         last = torch.tensor([int(prompt.positions.max()) for prompt in prompts], device=self.device)
         position = last.repeat_interleave(group_size)
@@ -134,7 +136,7 @@ class QwenVL(QwenNetwork):
                 rows, drawn, ended = rows[staying], drawn[staying], ended[staying]
             decoding.step()
             where = (position[rows] + 1 + place).expand(3, 1, -1).transpose(1, 2)
-            logits = self._go_on(drawn[:, None], where, decoding)
+            logits = go_on(drawn[:, None], where, decoding)
         return tokens, scores
 
     def _draw(self, logits: Tensor, place: int, rows: Tensor, draw: TokenSampler) -> tuple[Tensor, Tensor]:
@@ -151,16 +153,19 @@ class QwenVL(QwenNetwork):
         logits = self(self._next, prompt.token_ids[None], prompt.positions[:, None], cache, prompt.pictures)
         return cache, logits
 
+    def _go_on(self, token_ids: Tensor, positions: Tensor, decoding: Decoding) -> Tensor:
+        """Return the logits behind a token of each row, ``(rows, vocabulary)``."""
+        logits: Tensor = self(self._next, token_ids, positions, decoding)
+        return logits
+
     @cached_property
-    def _go_on(self) -> Callable[[Tensor, Tensor, Decoding], Tensor]:
-        """From a token of each row and its positions to the logits behind it, ``(rows, vocabulary)``."""
-
-        def go_on(token_ids: Tensor, positions: Tensor, decoding: Decoding) -> Tensor:
-            logits: Tensor = self(self._next, token_ids, positions, decoding)
-            return logits
-
+    def _compiled(self) -> Callable[[Tensor, Tensor, Decoding], Tensor]:
         # CUDA graphs spare the launch of some twenty kernels a layer, which for few rows takes longer than they do.
-        return torch.compile(go_on, mode="reduce-overhead") if self.compile_decoding else go_on
+        return torch.compile(self._go_on, mode="reduce-overhead")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out of copies what was compiled for the weights of the original."""
+        return {name: value for name, value in self.__dict__.items() if name != "_compiled"}
 
     def _next(self, hidden: Tensor) -> Tensor:
         return self.logits(hidden[:, -1])

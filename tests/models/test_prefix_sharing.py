@@ -1,5 +1,6 @@
 """Computing once what prompts have in common changes no number: against transformers, one sequence at a time."""
 
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -313,6 +314,28 @@ def ending(reasoner: QwenVL) -> QwenVL:
     with torch.no_grad():
         reasoner.model.lm_head.weight[reasoner.stop_tokens] *= 3
     return reasoner
+
+
+@pytest.mark.parametrize("compiles", [False, True])
+def test_a_copy_decodes_with_weights_of_its_own(folder, monkeypatch, compiles):
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    reasoner, sample = load(folder, compile_decoding=compiles, freeze_vision=True), video(0)
+    said = chat_of(sample, Message("user", (*shown((28, 28)), Text("where?", "question"))))
+
+    def generate(which: QwenVL) -> list[int]:
+        with which.seeing_once():
+            return which.generate([sample], [said], 1, Sampling(max_completion_length=6))[0][0].token_ids
+
+    before = generate(reasoner)
+    copy = deepcopy(reasoner)
+    assert generate(copy) == before
+    with torch.no_grad():
+        copy.model.model.language_model.layers[0].mlp.down_proj.weight.neg_()
+    after = generate(copy)
+    assert len(after) > 1
+    assert after[1:] != before[1:]  # the first token is that of the prompt's pass
+    assert generate(deepcopy(copy)) == after
+    assert generate(reasoner) == before
 
 
 def test_ended_rows_leave_the_batch(folder):
