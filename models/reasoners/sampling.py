@@ -30,13 +30,13 @@ class TokenSampler:
             [_uniform(sampling, name, member) for name, member in zip(names, members, strict=True)]
         ).to(suppress.device)
 
-    def __call__(self, logits: Tensor, position: int, rows: Tensor) -> Tensor:
+    def __call__(self, logits: Tensor, position: int, rows: Tensor | None = None) -> Tensor:
         """Draw one token for each of some rows.
 
         Args:
             logits: ``(n, vocabulary)``.
             position: of the tokens in their completions.
-            rows: which rows these are, ``int64 (n,)``.
+            rows: which rows these are, ``int64 (n,)``; None is all of them.
 
         Returns:
             Token ids ``int64 (n,)``.
@@ -47,7 +47,8 @@ class TokenSampler:
         probabilities = (logits / self.sampling.temperature).softmax(dim=1).double()
         probabilities = _truncate(probabilities, self.sampling.top_k, self.sampling.top_p)
         cumulative = probabilities.cumsum(dim=1)
-        threshold = self.noise[rows, position, None] * cumulative[:, -1:]
+        noise = self.noise if rows is None else self.noise[rows]
+        threshold = noise[:, position, None] * cumulative[:, -1:]
         # right=True skips tokens of probability zero; rounding at the very end must not leave the vocabulary.
         drawn = torch.searchsorted(cumulative, threshold, right=True)[:, 0]
         return drawn.clamp(max=logits.shape[1] - 1)

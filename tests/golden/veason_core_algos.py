@@ -19,7 +19,7 @@ from lightning_modules.policy.losses import (
     kl_penalty,
 )
 from lightning_modules.policy.schedules import warmup_factor
-from models.reasoners.packing import Sequences, pack
+from models.reasoners.packing import Attempt, EncodedPrompt, pack
 from models.reasoners.qwen_vl import QwenVL
 from tests.golden import Report, sections
 
@@ -162,8 +162,8 @@ def mrope(report: Report, case: dict[str, Any]) -> None:
     positions[:, real] = where
     report.compare("position_ids", positions, case["position_ids"])
     expected = case["response_position_ids_for_3_tokens"]
-    rows = pack([Sequences([prompt], [where], [[[0] * len(expected[0])]])], pad=0)
-    report.compare("response_position_ids_for_3_tokens", rows.positions[:, 0, len(prompt) :], expected)
+    row = pack([[Attempt(EncodedPrompt(prompt, where, [], []), [0] * len(expected[0]))]])
+    report.compare("response_position_ids_for_3_tokens", row.positions[:, len(prompt) :], expected)
 
 
 #: one case, or a list of cases

@@ -58,3 +58,13 @@ def test_a_row_does_not_depend_on_the_others():
         for position in range(4):
             assert together(LOGITS.expand(3, -1), position)[row] == alone(LOGITS[None], position)[0]
     assert len({tuple(noise.tolist()) for noise in together.noise}) == 3
+
+
+def test_rows_that_are_left_draw_as_if_all_were_there():
+    logits = torch.randn(5, 40, generator=torch.Generator().manual_seed(0))
+    draw = TokenSampler(Sampling(8, temperature=1.0), ["a"] * 5, list(range(5)), torch.tensor([], dtype=torch.long))
+    left = torch.tensor([0, 3, 4])
+    everyone = draw(logits, 2)
+    assert len(set(everyone.tolist())) > 2
+    assert torch.equal(draw(logits[left], 2, left), everyone[left])
+    assert not torch.equal(draw(logits[left], 2), everyone[left])
