@@ -67,4 +67,4 @@ def test_rows_that_are_left_draw_as_if_all_were_there():
     everyone = draw(logits, 2)
     assert len(set(everyone.tolist())) > 2
     assert torch.equal(draw(logits[left], 2, left), everyone[left])
-    assert not torch.equal(draw(logits[left], 2), everyone[left])
+    assert not torch.equal(draw(logits[left], 2, torch.tensor([1, 2, 0])), everyone[left])
