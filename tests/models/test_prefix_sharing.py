@@ -316,6 +316,16 @@ def ending(reasoner: QwenVL) -> QwenVL:
     return reasoner
 
 
+def test_words_alone_are_answered_and_their_gradient_reaches_the_tower(folder):
+    """Strategies that reduce or gather weights want every rank to call the tower, whatever its questions show."""
+    reasoner, case = load(folder), CASES["nothing_but_words"]
+    episode = case.episodes[0]
+    (group,) = reasoner.generate([episode.sample], [episode.chat], 2, Sampling(max_completion_length=3))
+    assert group[0].token_ids == group[1].token_ids
+    reasoner.logprobs(case.episodes).logprobs.sum().backward()
+    assert all(weight.grad is not None for weight in reasoner.parameters())
+
+
 @pytest.mark.parametrize("compiles", [False, True])
 def test_a_copy_decodes_with_weights_of_its_own(folder, monkeypatch, compiles):
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
